@@ -29,7 +29,7 @@ from compass_ray.cli.options import (
 from compass_ray.cli.output import emit, err, out, print_rows, progress_bars, to_json
 
 if TYPE_CHECKING:
-    from compass_ray.evaluation.experiments import ResultTable
+    from compass_ray.evaluation.experiments import ExperimentOutcomes
 
 Folder = Annotated[
     str, typer.Option("--run", help="Folder for the runs of all variants, local or a URI such as s3://bucket/budgets.")
@@ -73,7 +73,7 @@ def experiment(
         ended = experiments.run_all_variants(pinned, where, force=force or (), until=until, watch=watch, say=say)
     outcomes = experiments.collect_outcomes(pinned, ended)
     experiments.write_report(where, outcomes)
-    emit(json_, {"run": where.shown_uri, **to_json(outcomes)}, lambda: _print(where, experiments.build_tables(outcomes)))
+    emit(json_, {"run": where.shown_uri, **to_json(outcomes)}, lambda: _print(where, outcomes))
     for reason, names in outcomes.failures.items():
         _say(f"failed: {', '.join(names)}: {reason}")
     if outcomes.failures:
@@ -88,11 +88,15 @@ def _ignore(line: str) -> None:
     pass
 
 
-def _print(where: RunDir, tables: list[ResultTable]) -> None:
-    for table in tables:
+def _print(where: RunDir, outcomes: ExperimentOutcomes) -> None:
+    from compass_ray.evaluation.experiments import build_tables
+
+    for table in build_tables(outcomes):
         out.print(f"\n[bold]{escape(table.title)}[/]", highlight=False, soft_wrap=True)
         for part in split_columns(table.rows, out.width):
             print_rows(list(part[0]), [list(row) for row in part[1:]])
+    if outcomes.training_cost:
+        out.print(f"\n{outcomes.training_cost}", markup=False, highlight=False, soft_wrap=True)
     out.print(f"\nreport: {where.shown_uri}/index.html", soft_wrap=True, highlight=False)
 
 

@@ -105,17 +105,30 @@ def print_rows(names: list[str], rows: list[list[Any]]) -> None:
 
 
 def print_comparison(run: RunDir, config: RunConfig) -> None:
-    """Print the scores of the methods, the warnings and the location of the report."""
+    """Print the scores of the methods, the cost of their training, the warnings and the location of the report."""
     from compass_ray.report import comparison
 
     is_complete = run.report.manifest() is not None
-    for title, rows in comparison.terminal_tables(comparison.compare(run, config)) if is_complete else ():
-        out.print(f"\n[bold]{title}[/]")
-        print_rows(list(rows[0]), [list(row) for row in rows[1:]])
+    if is_complete:
+        compared = comparison.compare(run, config)
+        for title, rows in comparison.terminal_tables(compared):
+            out.print(f"\n[bold]{title}[/]")
+            print_rows(list(rows[0]), [list(row) for row in rows[1:]])
+        if cost := compared.costs.describe():
+            out.print(f"\n{cost}", markup=False, highlight=False, soft_wrap=True)
     for warning in list_warnings(run, config):
         out.print(f"[bold]note:[/] {escape(warning)}", highlight=False)
     if is_complete:
         out.print(f"\nreport: {run.shown_uri}/report/index.html", soft_wrap=True, highlight=False)
+
+
+def training_costs(run: RunDir, config: RunConfig) -> Any:
+    """Costs of the trained methods as JSON-ready values, with the sentence that states whether they are equal."""
+    from compass_ray.report.run_reader import RunReader
+    from compass_ray.report.training_cost import read_costs
+
+    costs = read_costs(RunReader(run), config)
+    return {**to_json(costs), "text": costs.describe()}
 
 
 def list_warnings(run: RunDir, config: RunConfig) -> list[str]:

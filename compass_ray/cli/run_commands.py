@@ -25,7 +25,17 @@ from compass_ray.cli.options import (
     load_config,
     load_run_settings,
 )
-from compass_ray.cli.output import emit, list_warnings, out, print_comparison, print_lines, print_rows, progress_bars, to_json
+from compass_ray.cli.output import (
+    emit,
+    list_warnings,
+    out,
+    print_comparison,
+    print_lines,
+    print_rows,
+    progress_bars,
+    to_json,
+    training_costs,
+)
 from compass_ray.config import RunConfig
 
 if TYPE_CHECKING:
@@ -57,8 +67,8 @@ def adapt(
     missing = preflight.missing_stages(settings, where, until, force or ())
     with progress_bars(quiet=json_) as progress, preflight.checked_session(settings, where, missing):
         seconds = pipeline.run_all(settings, where, force=force or (), until=until, progress=progress)
-    warnings = list_warnings(where, settings)
-    emit(json_, {"run": where.shown_uri, "seconds": seconds, "cautions": warnings}, lambda: print_comparison(where, settings))
+    made = {"cautions": list_warnings(where, settings), "training_cost": training_costs(where, settings)}
+    emit(json_, {"run": where.shown_uri, "seconds": seconds, **made}, lambda: print_comparison(where, settings))
 
 
 @app.command(epilog="Example: `compass-ray demo --run demo-run`")

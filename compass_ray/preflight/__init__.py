@@ -37,6 +37,7 @@ from compass_ray.preflight.pins import Pins, apply_pins, pin, read_pins
 from compass_ray.preflight.resources import check_resources, describe_capacity, local_capacity
 from compass_ray.preflight.storage import check_storage, check_versions_alike
 from compass_ray.preflight.storage_probe import StorageProbe, driver_marker_file, probe_storage
+from compass_ray.preflight.training_cost import check_training_cost
 from compass_ray.preflight.versions import check_versions
 from compass_ray.sources.typology import vectors_source
 from compass_ray.training.deepspeed_config import read_deepspeed_config, require_deepspeed
@@ -89,6 +90,7 @@ def run_checks(
         check_prompts,
         check_automatic_updates,
         check_clusters,
+        check_training_cost,
     )
     results = [result for check in checks for result in check(context)]
     blocked = {result.check for result in results if result.blocking}

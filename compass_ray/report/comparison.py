@@ -19,6 +19,7 @@ from compass_ray.core.bootstrap import Interval, bootstrap, paired_bootstrap
 from compass_ray.core.seeds import generator
 from compass_ray.records.evaluations import ScoredItems
 from compass_ray.report.run_reader import METHODS, RunReader, language_name
+from compass_ray.report.training_cost import TrainingCosts, read_costs
 
 Scope = Literal["low", "all"]
 SCOPES: Mapping[Scope, str] = {"low": "under-represented subjects", "all": "all subjects"}
@@ -63,6 +64,7 @@ class Comparison:
     confidence: float
     resamples: int
     missing: tuple[str, ...]
+    costs: TrainingCosts
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -117,6 +119,7 @@ def compare(run: RunDir, config: RunConfig) -> Comparison:
         confidence=config.evaluate.confidence,
         resamples=config.evaluate.resamples,
         missing=tuple(_missing(reader, config, paired)),
+        costs=read_costs(reader, config),
     )
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ValidationError
 
-from compass_ray.artifacts import FULL_FINETUNING, SHARED, Artifact, RunDir, clustering_key, jsonl_log
+from compass_ray.artifacts import FULL_FINETUNING, SHARED, Artifact, RunDir, clustering_key, jsonl_log, owner, version_of
 from compass_ray.clustering.versions import INITIAL_CLUSTERING, clustering_of
 from compass_ray.config import RunConfig
 from compass_ray.languages import LANGUAGES
@@ -110,6 +110,12 @@ class RunReader:
         found = {v: _read_record(HistoryRecord, self.run.adapter(language, v)) for v in self.versions(language)}
         found[FULL_FINETUNING] = _read_record(HistoryRecord, self.run.full_model(language, FULL_FINETUNING))
         return {version: history for version, history in found.items() if history}
+
+    def first_history(self, config: RunConfig, method: str, language: str) -> HistoryRecord | None:
+        """Training history of a method's first adapter for a language, or of its adapter for all languages, or of its model."""
+        if method == FULL_FINETUNING:
+            return _read_record(HistoryRecord, self.run.full_model(language, method))
+        return _read_record(HistoryRecord, self.run.adapter(owner(method, language), version_of(config, method)))
 
     def versions(self, language: str) -> list[str]:
         """The adapter versions of a language: versions of the served method first, then other methods."""

@@ -228,7 +228,9 @@ def test_adapt_prints_json_without_progress(compass_ray: Command, tmp_path: Path
     RunDir(str(tmp_path / "mine")).write_config(load_run_config("atlas-test"))
     done = compass_ray(f"adapt --run {tmp_path / 'mine'} --preset atlas-test --until pool --json")
     assert done.err == ""
-    assert json.loads(done.out) == {"run": str(tmp_path / "mine"), "seconds": {"pool": 1.5}, "cautions": []}
+    cost = {"methods": {}, "languages": 0, "is_equal": False, "text": ""}
+    expected = {"run": str(tmp_path / "mine"), "seconds": {"pool": 1.5}, "cautions": [], "training_cost": cost}
+    assert json.loads(done.out) == expected
 
 
 def test_output_of_ray_is_not_in_the_json(compass_ray: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

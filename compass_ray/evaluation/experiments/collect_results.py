@@ -65,6 +65,7 @@ def _read_outcome(experiment: Experiment, attempt: VariantAttempt, readers: Mapp
         gap={m: left for m in variant.config.select.methods if (left := _gap(own, m, variant.config.languages))},
         served=variant.config.serve.method,
         cost=_cost(attempt),
+        training=compared.costs,
     )
 
 

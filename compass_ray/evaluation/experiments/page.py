@@ -53,7 +53,8 @@ _SEEDS = (
 )
 _COST = (
     "An artifact that two variants share is made in the first and reused in the second. Stage seconds count the variant's "
-    "own stages over all attempts. Training seconds count all its adapters, including reused ones."
+    "own stages over all attempts. Training seconds count all its adapters, including reused ones. Tokens and steps are those of "
+    "one adapter, means over languages: one number if all methods have it, otherwise the least and the greatest."
 )
 
 
@@ -69,6 +70,8 @@ def _variants(outcomes: ExperimentOutcomes) -> Iterator[Block]:
 
 
 def _accuracy(outcomes: ExperimentOutcomes, tables: list[ResultTable]) -> Iterator[Block]:
+    if outcomes.training_cost:
+        yield TextBlock(outcomes.training_cost)
     for scope, title in SCOPES.items():
         own = [listing for listing in tables if listing.kind in ("accuracy", "difference") and title in listing.title]
         yield from (_table(listing) for listing in own)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from compass_ray.core.bootstrap import Interval
 from compass_ray.report.comparison import Scope
 from compass_ray.report.run_reader import METHODS
+from compass_ray.report.training_cost import TrainingCosts, describe_variants
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class VariantOutcome:
     served: str
     """The method whose adapters the run serves."""
     cost: VariantCost
+    training: TrainingCosts
+    """Tokens and steps of its methods, and whether they are equal."""
 
 
 @dataclass(frozen=True)
@@ -120,3 +123,8 @@ class ExperimentOutcomes:
         """Methods with results in any variant, in the order of the tables."""
         found = {m for o in self.variants for each in (*o.accuracy.values(), o.gap) for m in each}
         return tuple(method for method in METHODS if method in found)
+
+    @property
+    def training_cost(self) -> str:
+        """A sentence that states whether all adapters were trained at equal cost; empty with fewer than two."""
+        return describe_variants({outcome.name: outcome.training for outcome in self.variants})

@@ -6,7 +6,7 @@ percentage points, divergences in bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from compass_ray.evaluation.experiments.results import ExperimentOutcomes, RemainingGap, SeedStatistics, VariantOutcome
@@ -122,7 +122,7 @@ def _spread(spread: SeedStatistics | None, scale: float, digits: int) -> str:
 
 
 def _cost(outcomes: ExperimentOutcomes) -> ResultTable:
-    header = ("variant", "complete artifacts", "reused", "stage seconds", "training seconds", "")
+    header = ("variant", "complete artifacts", "reused", "stage seconds", "training seconds", "tokens", "steps", "")
     rows = [
         (
             o.name,
@@ -130,8 +130,23 @@ def _cost(outcomes: ExperimentOutcomes) -> ResultTable:
             str(o.cost.taken),
             format_number(o.cost.seconds),
             format_number(o.cost.training_seconds),
+            _span([cost.tokens for cost in o.training.methods.values()]),
+            _span([cost.steps for cost in o.training.methods.values()]),
             "failed" if o.failure else "",
         )
         for o in outcomes.variants
     ]
     return ResultTable("cost", "Cost", [header, *rows])
+
+
+def _span(values: Sequence[float | None]) -> str:
+    """Least and greatest value, or the common one; a dash if a value is unknown.
+
+    >>> _span([5120.0, 9216.0]), _span([40.0, 40.0]), _span([])
+    ('5,120 to 9,216', '40', '–')
+    """
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return "–"
+    shown = dict.fromkeys(format_number(round(value)) for value in (min(known), max(known)))
+    return " to ".join(shown)

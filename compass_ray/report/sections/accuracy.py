@@ -22,8 +22,8 @@ from compass_ray.report.run_reader import METHODS, RunReader, language_name
 
 
 def section(reader: RunReader, languages: tuple[str, ...], comparison: Comparison) -> ReportSection:
-    """Verdict, table and plot of each scope, and notes on what could not be compared."""
-    blocks: list[Block] = []
+    """Equality of cost; verdict, table and plot of each scope; and notes on what could not be compared."""
+    blocks: list[Block] = [TextBlock(text) for text in [comparison.costs.describe()] if text and comparison.rows]
     for scope in SCOPES:
         blocks += _scope_blocks(comparison, scope)
     return ReportSection("help", "Did it help?", [*blocks, *_notes(comparison), *_low_subject_blocks(reader, languages)])

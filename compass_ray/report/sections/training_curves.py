@@ -26,7 +26,18 @@ def section(reader: RunReader, languages: tuple[str, ...], served: str) -> Repor
     if not found:
         return ReportSection("training", title, [missing_note("This run has no trained adapter yet.")])
     rows = [_row(code, adapter_name(v, served), h) for code, histories in found.items() for v, h in histories.items()]
-    header = ("language", "adapter", "rows", "epochs", "selected epoch", "validation loss", "tokens", "seconds")
+    header = (
+        "language",
+        "adapter",
+        "rows",
+        "epochs",
+        "selected epoch",
+        "validation loss",
+        "tokens",
+        "reply tokens",
+        "steps",
+        "seconds",
+    )
     pictures = [_picture(code, histories, served) for code, histories in found.items()]
     blocks: list[Block] = [
         TableBlock("Training of every adapter; losses are means in nats per token", header, rows, numbers=2),
@@ -54,6 +65,8 @@ def _row(code: str, name: str, history: HistoryRecord) -> tuple[str, ...]:
         format_number(history.best_epoch),
         format_number(best_loss(history), 3),
         format_number(history.tokens),
+        format_number(history.reply_tokens),
+        format_number(history.steps),
         format_number(history.seconds, 1),
     )
 

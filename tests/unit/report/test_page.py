@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -18,7 +19,10 @@ from compass_ray.core.bootstrap import Interval
 from compass_ray.report.blocks import ReportSection, TableBlock, TextBlock
 from compass_ray.report.comparison import ComparisonRow, compare, table_rows
 from compass_ray.report.page import build_report, render
+from compass_ray.report.run_reader import RunReader
+from compass_ray.report.sections import accuracy
 from compass_ray.report.sections.accuracy import describe_difference
+from tests.unit.fakes import record_contents
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 QUESTIONS = (
@@ -274,3 +278,14 @@ def test_verdict_says_whether_the_interval_includes_zero(interval: Interval, sen
     accuracy = {"compass": Interval(0.5, 0.4, 0.6), "target": Interval(0.48, 0.4, 0.6)}
     row = ComparisonRow("sw", "low", 100, accuracy, {"target": interval})
     assert describe_difference(row, "target", 0.95).endswith(sentence)
+
+
+def test_the_comparison_begins_with_the_equality_of_training_costs(run: RunDir, small: RunConfig) -> None:
+    first = accuracy.section(RunReader(run), small.languages, compare(run, small)).blocks[0]
+    assert first == TextBlock("Methods were trained on equal numbers of tokens (5,432). Their steps are not recorded.")
+    target = run.adapter("sw", "target")
+    target.store_bytes("history.json", json.dumps({"tokens": 5000, "steps": 40}).encode())
+    record_contents(target)
+    first = accuracy.section(RunReader(run), small.languages, compare(run, small)).blocks[0]
+    assert isinstance(first, TextBlock)
+    assert first.text.startswith("Methods were not trained at equal cost: target 5,000 tokens in 40 steps, random 5,432, COMPASS")

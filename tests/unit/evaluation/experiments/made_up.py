@@ -36,8 +36,16 @@ def first_correct(share: float, items: int) -> list[bool]:
     return [i < share * items for i in range(items)]
 
 
-def fill(run: RunDir, language: str, answers: Mapping[str, list[bool]], *, low: tuple[str, ...] = LOW, js: float = 0.1) -> None:
-    """Write the results of a language: the answers of every method, its selection with a gap, its adapter."""
+def fill(
+    run: RunDir,
+    language: str,
+    answers: Mapping[str, list[bool]],
+    *,
+    low: tuple[str, ...] = LOW,
+    js: float = 0.1,
+    histories: Mapping[str, Mapping[str, int]] | None = None,
+) -> None:
+    """Write the results of a language: the answers of every method, its selection with a gap, its adapter with its history."""
     for method, correct in answers.items():
         _write(run.evaluation(method, language), "evaluate", {}, items=_scored(language, correct))
         if method == "zero_shot":
@@ -45,7 +53,7 @@ def fill(run: RunDir, language: str, answers: Mapping[str, list[bool]], *, low: 
         allocation = {"language": language, "method": method, "budget": 20, "unfilled": 5, "low_subjects": low}
         _write(run.selection(method, language), "select", {}, allocation=allocation | {"js_before": 0.4, "js_after": js})
         version = "v0001" if method == "compass" else method
-        _write(run.adapter(language, version), "train", {"seconds": 2.5}, history={})
+        _write(run.adapter(language, version), "train", {"seconds": 2.5}, history=(histories or {}).get(method, {}))
 
 
 def _scored(language: str, correct: list[bool]) -> pa.Table:

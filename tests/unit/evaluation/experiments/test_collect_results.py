@@ -164,3 +164,17 @@ def test_without_any_evaluation_the_page_says_so(tmp_path: Path) -> None:
     page = (tmp_path / "index.html").read_text("utf-8")
     assert "No variant has been evaluated." in page
     assert "No variant has selected rows." in page
+
+
+def test_the_page_labels_variants_that_were_not_trained_at_equal_cost(tmp_path: Path) -> None:
+    variants = make_attempts(make_experiment("select.budget=0.4,1.2"), tmp_path)
+    for each, tokens in zip(variants, (5120, 9216), strict=True):
+        history = {"compass": {"tokens": tokens, "steps": tokens // 128}}
+        fill(each.run, "sw", {"compass": first_correct(0.5, SW)}, histories=history)
+    outcomes = _measured(variants)
+    assert _listing(outcomes, "Cost").rows[1][-3:-1] == ("5,120", "40")
+    write_report(RunDir(str(tmp_path)), outcomes)
+    page = html.unescape((tmp_path / "index.html").read_text("utf-8"))
+    assert "variants were not: from 5,120 tokens in 40 steps (COMPASS, select.budget=0.4) to 9,216 tokens in 72 steps" in page
+    recorded = json.loads((tmp_path / "experiment.json").read_text("utf-8"))["variants"][1]["training"]
+    assert recorded["methods"]["compass"] == {"tokens": 9216.0, "reply_tokens": None, "steps": 72.0}

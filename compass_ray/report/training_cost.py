@@ -1,0 +1,117 @@
+"""Whether the compared methods were trained at equal cost: tokens and optimizer steps of their adapters.
+
+Key property: equality is read from the training histories, not from the settings. A difference between methods of unequal cost
+may come from the length of training alone. Zero-shot is not trained and does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from compass_ray.config import RunConfig
+from compass_ray.records.training import HistoryRecord
+from compass_ray.report.run_reader import METHODS, RunReader
+
+_REMEDY = "Set train.tokens to compare at equal cost."
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """Cost of one adapter, or the mean over several."""
+
+    tokens: float
+    """Trained tokens of prompts and replies."""
+    reply_tokens: float | None
+    """Those of ``tokens`` that have a loss. None if a training of an earlier version did not record them, as for ``steps``."""
+    steps: float | None
+
+    def describe(self, *, units: bool = True) -> str:
+        """Tokens and steps, as ``5,120 tokens in 40 steps``, or without ``units`` as ``5,120 in 40``."""
+        tokens = f"{self.tokens:,.0f}{' tokens' if units else ''}"
+        if self.steps is None:
+            return tokens
+        return f"{tokens} in {self.steps:,.0f}{(' step' if self.steps == 1 else ' steps') if units else ''}"
+
+
+@dataclass(frozen=True)
+class TrainingCosts:
+    """Costs of the methods of one run."""
+
+    methods: Mapping[str, TrainingCost]
+    """Mean over languages, by method, in the order of the tables."""
+    languages: int
+    """Languages that the means are over."""
+    is_equal: bool
+    """Whether in every language all trained methods have equal tokens and equal steps."""
+
+    def describe(self) -> str:
+        """State whether the methods were trained at equal cost, with numbers; empty with fewer than two trained methods."""
+        if len(self.methods) < 2:
+            return ""
+        first = next(iter(self.methods.values()))
+        if self.is_equal:
+            return f"Methods were trained at equal cost: {first.describe()} for each adapter (prompts and replies)."
+        if all(cost.steps is None and cost.tokens == first.tokens for cost in self.methods.values()):
+            return f"Methods were trained on equal numbers of tokens ({first.tokens:,.0f}). Their steps are not recorded."
+        listed = [
+            f"{METHODS.get(method, method)} {cost.describe(units=number == 0)}"
+            for number, (method, cost) in enumerate(self.methods.items())
+        ]
+        over = f" (means over {self.languages} languages)" if self.languages > 1 else ""
+        return f"Methods were not trained at equal cost: {', '.join(listed)}{over}. {_REMEDY}"
+
+
+def read_costs(reader: RunReader, config: RunConfig) -> TrainingCosts:
+    """Costs of the trained methods of a run.
+
+    Means are over the languages in which every method has been trained, or over all languages if there are none.
+    """
+    by_language = {code: costs for code in config.languages if (costs := _costs(reader, config, code))}
+    trained = [method for method in config.select.methods if any(method in costs for costs in by_language.values())]
+    complete = [costs for costs in by_language.values() if costs.keys() == set(trained)]
+    averaged = complete or list(by_language.values())
+    order = [*(m for m in METHODS if m in trained), *(m for m in trained if m not in METHODS)]
+    return TrainingCosts(
+        methods={method: _mean([costs[method] for costs in averaged if method in costs]) for method in order},
+        languages=len(averaged),
+        is_equal=bool(by_language) and all(_are_equal(list(costs.values())) for costs in by_language.values()),
+    )
+
+
+def describe_variants(variants: Mapping[str, TrainingCosts]) -> str:
+    """State whether all methods of all variants were trained at equal cost; empty with fewer than two adapters."""
+    trained = [(name, method, cost) for name, costs in variants.items() for method, cost in costs.methods.items()]
+    if len(trained) < 2:
+        return ""
+    is_equal_within = all(costs.is_equal for costs in variants.values() if costs.methods)
+    if is_equal_within and _are_equal([cost for _, _, cost in trained]):
+        return f"All variants and methods were trained at equal cost: {trained[0][2].describe()} for each adapter."
+    least, most = (chosen(trained, key=lambda each: each[2].tokens) for chosen in (min, max))
+    span = " to ".join(f"{cost.describe()} ({METHODS.get(m, m)}, {name})" for name, m, cost in (least, most))
+    if is_equal_within:
+        return f"Methods of one variant were trained at equal cost, but variants were not: from {span}."
+    return f"Variants and methods were not trained at equal cost: from {span}. {_REMEDY}"
+
+
+def _costs(reader: RunReader, config: RunConfig, language: str) -> dict[str, TrainingCost]:
+    found = ((method, reader.first_history(config, method, language)) for method in config.select.methods)
+    return {method: _cost(history) for method, history in found if history and history.tokens is not None}
+
+
+def _cost(history: HistoryRecord) -> TrainingCost:
+    return TrainingCost(float(history.tokens or 0), history.reply_tokens, history.steps)
+
+
+def _mean(costs: Sequence[TrainingCost]) -> TrainingCost:
+    tokens = sum(cost.tokens for cost in costs) / len(costs)
+    return TrainingCost(tokens, _average([cost.reply_tokens for cost in costs]), _average([cost.steps for cost in costs]))
+
+
+def _average(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
+
+
+def _are_equal(costs: Sequence[TrainingCost]) -> bool:
+    return len({(cost.tokens, cost.steps) for cost in costs}) == 1 and costs[0].steps is not None

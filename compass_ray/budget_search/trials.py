@@ -13,6 +13,7 @@ from compass_ray.budget_search.artifact_spec import HELD_OUT_FILE, TEXT_FILE, ro
 from compass_ray.config import RunConfig, TrainConfig
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import TrainingRow
+from compass_ray.models.memory_watch import watch_memory
 from compass_ray.models.token_memory import choose_micro_batch
 from compass_ray.records.budgets import TrialEpochRecord, TrialRecord
 from compass_ray.training.adapter_trainer import AdapterTrainer, EpochRecord
@@ -28,7 +29,9 @@ def run_trial(
     training, held = (_training_rows(artifact.read_table(file), text) for file in (rows_file(budget), HELD_OUT_FILE))
     weights = [row.weight for row in held]
     tokens = choose_micro_batch(config.train, config.resources, base)
-    with AdapterTrainer(base, training, held, weights, config.train, seed=config.seed, micro_batch_tokens=tokens) as tuning:
+    watch = watch_memory(artifact, "train.micro_batch_tokens", tokens, unit=f"trial-{budget:g}")
+    trainer = AdapterTrainer(base, training, held, weights, config.train, seed=config.seed, micro_batch_tokens=tokens)
+    with trainer as tuning, watch:
         tuning.run(on_epoch=lambda record, state: on_epoch(_epoch(record)))
 
 

@@ -1,4 +1,4 @@
-"""One full fine-trainer job: its identity, and its run from the selection to the published model."""
+"""One full fine-tuning: its identity, and its run from the selection to the published model."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from compass_ray.artifacts import FULL_FINETUNING, Artifact, Identity, RunDir, Writer
 from compass_ray.config import RunConfig, TrainConfig
 from compass_ray.full_finetuning.checkpoints import Checkpoints
+from compass_ray.models.memory_watch import watch_memory
 from compass_ray.models.model_resolver import model_identity
 from compass_ray.training.adapter_job import load_training_set
 from compass_ray.training.deepspeed_model import ShardedModel
@@ -18,6 +19,7 @@ from compass_ray.training.full_trainer import FullTrainer
 from compass_ray.training.train_history import EpochRecord, best_record, is_out_of_patience
 
 _ADAPTER_SETTINGS = {"learning_rate", "adapter", "decay_magnitude"}
+_MEMORY_ADVICE = "raise resources.full_workers, or accumulate over more steps or offload in the file of full.deepspeed"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class FullPlan:
 
 
 def plan(config: RunConfig, run: RunDir, language: str) -> FullPlan:
-    """Plan of the full fine-trainer of a language.
+    """Plan of the full fine-tuning of a language.
 
     The number of workers is not part of the identity; it changes rounding at most.
 
@@ -65,9 +67,12 @@ def train_full(config: RunConfig, run: RunDir, plan: FullPlan, settings: Mapping
     """
     data = load_training_set(run, plan.selection, config)
     checkpoints = Checkpoints(plan.artifact, Writer(plan.artifact, plan.identity), len(data.rows))
-    history = checkpoints.history(torch.distributed.get_world_size())
+    workers = torch.distributed.get_world_size()
+    history = checkpoints.history(workers)
     if not _is_finished(history, config.train):
-        with ShardedModel(config, settings) as model:
+        unit = f"rank-{torch.distributed.get_rank()}"
+        watch = watch_memory(plan.artifact, "resources.full_workers", workers, unit=unit, advice=_MEMORY_ADVICE)
+        with watch, ShardedModel(config, settings) as model:
             if history:
                 checkpoints.load(model, history)
             trainer = FullTrainer(model, data.training, data.validation, data.validation_weights.tolist(), config)

@@ -55,6 +55,11 @@ class Encoder:
         dimension = self.model.get_embedding_dimension()
         self.dimension: int = dimension or self._encode_batch(["dimension"]).shape[1]
 
+    @property
+    def default_batch_tokens(self) -> int:
+        """Tokens of a batch with its padding that suit the device."""
+        return BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cuda"])
+
     def encode(self, prompts: Sequence[str], *, batch_size: int, batch_tokens: int | None = None) -> npt.NDArray[np.float32]:
         """Unit rows float32[n, dimension] of ``prompts``, in their order.
 
@@ -66,7 +71,7 @@ class Encoder:
         Raises:
             ModelError: the model returned NaN or a zero row, or a limit is below 1.
         """
-        most = BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cuda"]) if batch_tokens is None else batch_tokens
+        most = self.default_batch_tokens if batch_tokens is None else batch_tokens
         if min(batch_size, most) < 1:
             raise ModelError(f"batch_size is {batch_size} and batch_tokens is {most}; they must be at least 1")
         rows = np.zeros((len(prompts), self.dimension), np.float32)

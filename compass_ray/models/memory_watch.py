@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from compass_ray.artifacts import Artifact
@@ -36,6 +37,15 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory"
 _CGROUP = Path("/sys/fs/cgroup")
 
 
+@dataclass(frozen=True)
+class WorkerLimit:
+    """The setting that limits the batches of a worker, its value, and the advice if half of it is not the remedy."""
+
+    setting: str
+    tokens: int
+    advice: str = ""
+
+
 class OutOfMemoryError(ModelError):
     """The memory of a worker did not suffice; the message says how much it had and what to change."""
 
@@ -46,21 +56,31 @@ def watch_memory(
     setting: str,
     tokens: int,
     *,
+    unit: str = "",
+    advice: str = "",
     free: Callable[[], int] | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Iterator[None]:
     """Keep the peak memory of this process in ``artifact`` within the block, whose batches have ``tokens`` by ``setting``.
 
-    ``free`` gives the free bytes of the machine. The block must not publish the artifact.
+    Args:
+        artifact: what the block makes. The block must not publish it.
+        setting: name of the setting that limits the batches.
+        tokens: its value.
+        unit: which of several processes or parts of the artifact; each has a record of its own.
+        advice: what to change, where half of the setting is not the remedy.
+        free: gives the free bytes of the machine.
+        clock: gives seconds since 1970.
 
     Raises:
         OutOfMemoryError: the previous attempt with such batches was killed for lack of memory, or memory cannot be allocated.
     """
     files = Artifact(artifact.filesystem, artifact.path, artifact.name)  # written by a thread, so not the caller's object
-    previous = read_killed(files)
+    file = WorkerMemoryRecord.file_of(unit)
+    previous = _read_killed(files, file)
     if previous is not None and previous.tokens == tokens and clock() - previous.at < _RECENT_S:
         raise OutOfMemoryError(describe_kill(previous))
-    log = _PeakLog(files, setting, tokens, free or free_memory, clock)
+    log = _PeakLog(files, file, WorkerLimit(setting, tokens, advice), free or free_memory, clock)
     thread = threading.Thread(target=log.keep, name="memory-watch", daemon=True)
     log.sample()
     thread.start()
@@ -73,27 +93,32 @@ def watch_memory(
     finally:
         log.stop.set()
         thread.join()
-        files.drop(WorkerMemoryRecord.FILE)
-
-
-def read_killed(files: Artifact) -> WorkerMemoryRecord | None:
-    """What a worker left that was killed for lack of memory; None if there was no such worker."""
-    try:
-        record = WorkerMemoryRecord.read(files)
-    except (FileNotFoundError, ValueError):
-        return None
-    return record if record.free_bytes < _FULL * record.limit_bytes else None
+        files.drop(file)
 
 
 def find_kill(files: Artifact) -> str | None:
     """The message about a worker of this artifact that was killed for lack of memory, if there was one."""
-    record = read_killed(files)
-    return None if record is None else describe_kill(record)
+    found = (_read_killed(files, file) for file in _memory_files(files))
+    return next((describe_kill(record) for record in found if record is not None), None)
 
 
 def forget_kill(files: Artifact) -> None:
     """Allow another attempt with the same batches, as at a new start by the user."""
-    files.drop(WorkerMemoryRecord.FILE)
+    for file in _memory_files(files):
+        files.drop(file)
+
+
+def _memory_files(files: Artifact) -> list[str]:
+    return [file for file in files.files() if WorkerMemoryRecord.is_file(file)]
+
+
+def _read_killed(files: Artifact, file: str) -> WorkerMemoryRecord | None:
+    """What a worker left that was killed for lack of memory; None if there was no such worker."""
+    try:
+        record: WorkerMemoryRecord = files.read_json(file, WorkerMemoryRecord.model_validate)
+    except (FileNotFoundError, ValueError):
+        return None
+    return record if record.free_bytes < _FULL * record.limit_bytes else None
 
 
 def describe_kill(record: WorkerMemoryRecord) -> str:
@@ -103,9 +128,10 @@ def describe_kill(record: WorkerMemoryRecord) -> str:
 
 def _describe(record: WorkerMemoryRecord) -> str:
     peak, free, limit = (value / 1e9 for value in (record.peak_bytes, record.free_bytes, record.limit_bytes))
+    advice = record.advice or f"set {record.setting}={max(record.tokens // 2, 1)} (it was {record.tokens})"
     return (
-        f"its peak was {peak:.1f} GB, and {free:.1f} of {limit:.1f} GB were free on its machine; set {record.setting}="
-        f"{max(record.tokens // 2, 1)} (it was {record.tokens}), run fewer workers at once, or end other programs"
+        f"its peak was {peak:.1f} GB, and {free:.1f} of {limit:.1f} GB were free on its machine; {advice}, "
+        "run fewer workers at once, or end other programs"
     )
 
 
@@ -133,9 +159,11 @@ def _file_cache() -> int:
 class _PeakLog:
     """Writes the peak memory of this process, and the free memory of the last seconds, whenever they have changed."""
 
-    def __init__(self, files: Artifact, setting: str, tokens: int, free: Callable[[], int], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, files: Artifact, file: str, limit: WorkerLimit, free: Callable[[], int], clock: Callable[[], float]
+    ) -> None:
         self.stop = threading.Event()
-        self._files, self._setting, self._tokens, self._free, self._clock = files, setting, tokens, free, clock
+        self._files, self._file, self._worker_limit, self._free, self._clock = files, file, limit, free, clock
         self._limit = machine_memory()
         self._recent_free = deque[tuple[float, int]]()
         self._written: WorkerMemoryRecord | None = None
@@ -147,7 +175,7 @@ class _PeakLog:
     def sample(self) -> None:
         record = self.record()
         if self._written is None or self._differs(record, self._written):
-            self._files.store_bytes(record.FILE, record.model_dump_json().encode())
+            self._files.store_bytes(self._file, record.model_dump_json().encode())
             self._written = record
 
     def _differs(self, record: WorkerMemoryRecord, written: WorkerMemoryRecord) -> bool:
@@ -164,6 +192,5 @@ class _PeakLog:
             peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             limit_bytes=self._limit,
             free_bytes=min(free for _, free in self._recent_free),
-            setting=self._setting,
-            tokens=self._tokens,
+            **asdict(self._worker_limit),
         )

@@ -159,7 +159,7 @@ def suggest_remedy(response: HubResponse) -> str:
         Obstacle.GATED: f"{token}accept the licence at {page} with that account, and set the same HF_TOKEN on every machine",
         Obstacle.MISSING: f"{token}check the spelling, or use a local directory",
         Obstacle.REVISION: f"use a branch, tag or commit of {page}",
-        Obstacle.OFFLINE: "use a local directory, or unset HF_HUB_OFFLINE",
+        Obstacle.OFFLINE: "set a local directory (some presets read it from an environment variable), or unset HF_HUB_OFFLINE",
         Obstacle.UNREACHABLE: "check network, proxy and HF_ENDPOINT, or use a local directory",
     }
     return remedies[response.obstacle] if response.obstacle else ""

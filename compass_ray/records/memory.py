@@ -1,4 +1,4 @@
-"""``memory.json``: the memory of a worker while it makes an artifact. It is removed when the worker ends by itself."""
+"""``memory*.json``: the memory of a worker while it makes an artifact. It is removed when the worker ends by itself."""
 
 from __future__ import annotations
 
@@ -23,3 +23,15 @@ class WorkerMemoryRecord(FileRecord):
     """The setting that limits the batches."""
     tokens: int
     """Its value, set or derived."""
+    advice: str = ""
+    """What to change instead of that setting."""
+
+    @classmethod
+    def file_of(cls, unit: str) -> str:
+        """The file of one of several processes or parts of an artifact; ``unit`` is empty if there is only one."""
+        return f"memory-{unit}.json" if unit else cls.FILE
+
+    @classmethod
+    def is_file(cls, name: str) -> bool:
+        """Whether a file of an artifact is such a record."""
+        return name == cls.FILE or (name.startswith("memory-") and name.endswith(".json"))

@@ -21,6 +21,7 @@ from compass_ray import ray_session, schemas
 from compass_ray.artifacts import Artifact, Identity, Manifest, Output, RunDir, Writer
 from compass_ray.config import RunConfig
 from compass_ray.config.resources import EmbedWorkers
+from compass_ray.models.memory_watch import forget_kill
 from compass_ray.models.model_resolver import model_identity
 from compass_ray.progress import Progress, silent
 
@@ -49,6 +50,7 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
     shards = [] if run.embeddings.find_complete(pool, force=force) else _missing_shards(run, pool, force)
     if pending or not run.embeddings.manifest():
         writers = [run.guide_embeddings(c).begin(guides[c]) for c in pending]
+        forget_kill(run.embeddings)  # a begun guide set is empty
         parts = _embed(config, run, shards, pending, progress) if shards or pending else []
         if not run.embeddings.manifest():
             writers.append(Writer(run.embeddings, pool))
@@ -134,20 +136,23 @@ class ShardEmbedder:
         self.config = RunConfig.model_validate(config)
         torch.set_num_threads(min(threads, _usable_cores()))
         self.encoder = Encoder(self.config.embed)
+        self.batch_tokens = self.config.resources.embed_batch_tokens or self.encoder.default_batch_tokens
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Embed one unit of work; return only the manifest entry of its file."""
         from compass_ray.models.devices import device_name
+        from compass_ray.models.memory_watch import watch_memory
 
         started = time.monotonic()
         shard, language = int(batch["shard"][0]), str(batch["language"][0])
         target = self.run.guide_embeddings(language) if language else self.run.embeddings
         rows = self._guide(language) if language else self._shard(shard)
-        limits = self.config.resources
-        data = self.encoder.encode(
-            rows["prompt"].to_pylist(), batch_size=limits.embed_batch, batch_tokens=limits.embed_batch_tokens
-        )
-        written = target.store_table(_shard_file(max(shard, 0)), _table(rows["row_id"], data))
+        file = _shard_file(max(shard, 0))
+        with watch_memory(target, "resources.embed_batch_tokens", self.batch_tokens, unit=file):
+            data = self.encoder.encode(
+                rows["prompt"].to_pylist(), batch_size=self.config.resources.embed_batch, batch_tokens=self.batch_tokens
+            )
+        written = target.store_table(file, _table(rows["row_id"], data))
         return {
             "artifact": np.array([target.name]),
             "output": np.array([written.model_dump_json()]),

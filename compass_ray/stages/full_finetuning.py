@@ -14,6 +14,7 @@ from typing import Any
 from compass_ray import ray_session
 from compass_ray.artifacts import FULL_FINETUNING, Artifact, LanguagesFailedError, Manifest, RunDir, full_finetuning_languages
 from compass_ray.config import RunConfig
+from compass_ray.models.memory_watch import find_kill, forget_kill
 from compass_ray.progress import Progress, silent
 from compass_ray.training.deepspeed_config import read_deepspeed_config, require_deepspeed
 
@@ -43,10 +44,11 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
         ray_session.require_capacity(config.resources, "full_workers", config.resources.full_workers)
         for each in pending:
             each.artifact.begin(each.identity, keep_partial=not force)
+            forget_kill(each.artifact)
             _warn_of_changed_workers(each.language, each.artifact, config.resources.full_workers)
         failures = _train(config, run, [each.language for each in pending], settings, progress, len(languages))
         if failures:
-            raise LanguagesFailedError({code: f"full fine-tuning: {reason}" for code, reason in failures.items()})
+            raise LanguagesFailedError({code: f"full fine-tuning: {_find_kill(run, code) or r}" for code, r in failures.items()})
     return [each.artifact.require() for each in plans]
 
 
@@ -75,6 +77,10 @@ def _train(
     except BaseException:
         runs.abandon()
         raise
+
+
+def _find_kill(run: RunDir, language: str) -> str | None:
+    return find_kill(run.full_model(language, FULL_FINETUNING))
 
 
 def _count_missing(run: RunDir, languages: Sequence[str]) -> int:

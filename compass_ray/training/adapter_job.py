@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -122,8 +121,8 @@ def train_adapter(
         workers=workers,
         micro_batch_tokens=tokens,
     )
-    watch = nullcontext() if workers.rank else watch_memory(plan.artifact, "train.micro_batch_tokens", tokens)
-    with trainer, watch:
+    unit = f"rank-{workers.rank}" if workers.rank else ""
+    with trainer, watch_memory(plan.artifact, "train.micro_batch_tokens", tokens, unit=unit):
         result = _train(trainer, plan.artifact, tracker)
 
     def publish() -> None:

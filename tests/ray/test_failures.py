@@ -6,9 +6,11 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -16,7 +18,7 @@ from compass_ray import pipeline, ray_session
 from compass_ray.artifacts import ArtifactError, Identity, LanguagesFailedError, RunDir
 from compass_ray.config import RunConfig, with_overrides
 from compass_ray.models.scorer import OptionScores
-from compass_ray.stages import evaluate
+from compass_ray.stages import embed, evaluate
 from tests.ray.commands import PATIENCE_SECONDS, command_of, end_when, environment, kill_when
 from tests.unit.fakes import record_contents
 
@@ -71,6 +73,36 @@ def test_a_scorer_killed_for_lack_of_memory_is_told_and_not_tried_again(
     with pytest.raises(LanguagesFailedError, match=r"killed the worker for lack of memory: its peak .* evaluate\.batch_tokens="):
         evaluate.evaluate(small, run, wanted)
     assert Path(run.path, "attempts.txt").read_text() == "1"
+
+
+class _KilledEmbedder(embed.ShardEmbedder):
+    """An embedder that the system kills for lack of memory. It counts its attempts."""
+
+    def __init__(self, uri: str, config: Mapping[str, Any], threads: int) -> None:
+        from compass_ray.models import memory_watch
+
+        super().__init__(uri, config, threads)
+        memory_watch.free_memory = lambda: 0
+        self.encoder.encode = self._die  # type: ignore[method-assign]
+
+    def _die(self, prompts: Sequence[str], *, batch_size: int, batch_tokens: int | None = None) -> np.ndarray:
+        attempts = Path(self.run.path, "attempts.txt")
+        attempts.write_text(attempts.read_text() + "1" if attempts.exists() else "1")
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+@pytest.mark.slow
+def test_an_embedder_killed_for_lack_of_memory_is_told_and_not_tried_again(
+    copy: Copy, small: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copy("embeddings", "clusters", "selections", "adapters", "evaluations", "report")
+    monkeypatch.setattr(embed, "ShardEmbedder", _KilledEmbedder)
+    with pytest.raises(Exception, match="killed the worker for lack of memory") as failed:
+        embed.run(small, run)
+    assert "set resources.embed_batch_tokens=" in ray_session.user_message(failed.value)
+    parts = list(Path(run.path, "embeddings").rglob("memory-*.json"))
+    assert Path(run.path, "attempts.txt").read_text() == "1" * len(parts)
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from compass_ray import ray_session
 from compass_ray.artifacts import LanguagesFailedError, Manifest, RunDir
 from compass_ray.budget_search import identity, prepare, publish_best, publish_forecast
 from compass_ray.config import RunConfig
+from compass_ray.models.memory_watch import forget_kill
 from compass_ray.progress import Progress, silent
 
 
@@ -29,6 +30,7 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
         ray_session.start(config.resources)
         for code in pending:
             run.budget(code).begin(identity(config, run, code), keep_partial=not force)
+            forget_kill(run.budget(code))
         _search(config, run, pending, progress)
     return [run.budget(code).require() for code in config.languages]
 

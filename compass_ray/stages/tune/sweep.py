@@ -23,6 +23,7 @@ from compass_ray.budget_search import is_training_over, load_trial, publish_best
 from compass_ray.config import RunConfig
 from compass_ray.core.seeds import generator
 from compass_ray.models.base_model import BaseModel
+from compass_ray.models.memory_watch import find_kill
 from compass_ray.progress import Progress, silent
 from compass_ray.records.budgets import TrialEpochRecord, TrialRecord
 
@@ -53,7 +54,7 @@ def sweep(config: RunConfig, run: RunDir, languages: Sequence[str], *, progress:
         ),
     )
     try:
-        return _failures(tuner.fit())
+        return {code: find_kill(run.budget(code)) or reason for code, reason in _failures(tuner.fit()).items()}
     finally:
         storage.remove()
 

@@ -19,7 +19,8 @@ _KILLED = """
 import os, signal, sys
 from compass_ray.artifacts import RunDir
 from compass_ray.models.memory_watch import watch_memory
-with watch_memory(RunDir(sys.argv[1]).adapter("sw", "v0001"), "train.micro_batch_tokens", 800, free=lambda: int(sys.argv[2])):
+artifact = RunDir(sys.argv[1]).adapter("sw", "v0001")
+with watch_memory(artifact, "train.micro_batch_tokens", 800, unit=sys.argv[3], free=lambda: int(sys.argv[2])):
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -29,8 +30,8 @@ def artifact(tmp_path: Path) -> Artifact:
     return RunDir(str(tmp_path)).adapter("sw", "v0001")
 
 
-def _kill(tmp_path: Path, free: int) -> None:
-    done = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path), str(free)], check=False)
+def _kill(tmp_path: Path, free: int, unit: str = "") -> None:
+    done = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path), str(free), unit], check=False)
     assert done.returncode == -signal.SIGKILL
 
 
@@ -89,6 +90,23 @@ def test_memory_that_cannot_be_allocated_is_told_with_the_setting(artifact: Arti
     ):
         raise error
     assert find_kill(artifact) is None
+
+
+def test_processes_and_parts_of_one_artifact_have_records_of_their_own(tmp_path: Path, artifact: Artifact) -> None:
+    _kill(tmp_path, 0, unit="rank-1")
+    assert find_kill(artifact)
+    with watch_memory(artifact, SETTING, 800), watch_memory(artifact, SETTING, 800, unit="rank-2"):
+        assert find_kill(artifact)
+    with pytest.raises(OutOfMemoryError), watch_memory(artifact, SETTING, 800, unit="rank-1"):
+        pytest.fail("the same batches were tried again")
+    forget_kill(artifact)
+    assert artifact.files() == []
+
+
+def test_the_advice_replaces_half_of_the_setting(artifact: Artifact) -> None:
+    advised = watch_memory(artifact, "resources.full_workers", 2, advice="raise resources.full_workers")
+    with pytest.raises(OutOfMemoryError, match=r"were free on its machine; raise resources\.full_workers, run fewer"), advised:
+        raise MemoryError
 
 
 def test_other_errors_stay_as_they_are(artifact: Artifact) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 import torch
 
 from compass_ray.artifacts import Identity, RunDir
-from compass_ray.config import RunConfig, load_run_config
+from compass_ray.config import RunConfig, load_run_config, with_overrides
 from compass_ray.models.encoder import Encoder
+from compass_ray.models.memory_watch import OutOfMemoryError
+from compass_ray.records.memory import WorkerMemoryRecord
 from compass_ray.stages import embed
 
 PROMPTS = [f"Sarafu ya nchi namba {i} inaitwaje?" for i in range(10)]
@@ -51,3 +54,17 @@ def _embed(run: RunDir, config: RunConfig, shards: list[int]) -> str:
     actor = embed.ShardEmbedder(run.uri, config.model_dump(mode="json"), threads=1)
     found = [actor({"shard": np.array([each]), "language": np.array([""])}) for each in shards]
     return str(found[-1]["encoder"][0]) if found else ""
+
+
+def test_a_shard_whose_worker_was_killed_for_memory_is_not_embedded_in_the_same_way(tmp_path: object, threads: None) -> None:
+    config, run = load_run_config("atlas-test"), RunDir(f"{tmp_path}/run")
+    _write_pool(run, 5)
+    tokens = Encoder(config.embed).default_batch_tokens
+    left = WorkerMemoryRecord(
+        at=time.time(), peak_bytes=9, limit_bytes=10, free_bytes=0, setting="resources.embed_batch_tokens", tokens=tokens
+    )
+    run.embeddings.store_bytes(WorkerMemoryRecord.file_of("part-00001.parquet"), left.model_dump_json().encode())
+    _embed(run, config, [0])
+    with pytest.raises(OutOfMemoryError, match=f"set resources.embed_batch_tokens={tokens // 2} "):
+        _embed(run, config, [1])
+    _embed(run, with_overrides(config, [f"resources.embed_batch_tokens={tokens // 2}"]), [1])

@@ -33,9 +33,14 @@ GUIDES = pa.schema(
         pa.field("prompt", pa.string(), nullable=False),
         pa.field("language", pa.string(), nullable=False),
         pa.field("subject", pa.string()),
+        pa.field("options", pa.list_(pa.string())),
     ]
 )
-"""Prompts of the guide set, the proxy of usage. No answers: labels never enter training."""
+"""Prompts of the guide set, the proxy of usage. No answers: labels never enter training.
+
+``options`` are those of a multiple-choice question, without which is correct; null for others. Guide sets of former versions
+have no such column.
+"""
 
 ITEMS = pa.schema(
     [
@@ -143,11 +148,11 @@ simulation removed rows of the subject. Files of former versions end with ``log_
 """
 
 
-def embeddings_schema(dimension: int) -> pa.Schema:
-    """Schema of stored embeddings: unit rows of ``dimension`` float32 values."""
-    return pa.schema(
-        [
-            pa.field("row_id", pa.string(), nullable=False),
-            pa.field("embedding", pa.list_(pa.float32(), dimension), nullable=False),
-        ]
-    )
+WITH_OPTIONS = "embedding_with_options"
+"""Column of embedded guide prompts: their vectors for selection, if `embed.guide_options` counts their options."""
+
+
+def embeddings_schema(dimension: int, *names: str) -> pa.Schema:
+    """Schema of stored embeddings: unit rows of ``dimension`` float32 values, in ``embedding`` and in columns ``names``."""
+    vectors = [pa.field(name, pa.list_(pa.float32(), dimension), nullable=False) for name in ("embedding", *names)]
+    return pa.schema([pa.field("row_id", pa.string(), nullable=False), *vectors])

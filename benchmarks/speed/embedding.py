@@ -87,6 +87,7 @@ def write_run(run: RunDir, config: RunConfig, prompts: Sequence[str], shard: int
     guide_prompts = atlas_guide(LANGUAGE, SMALL)["question"].to_pylist()[:GUIDE_PROMPTS]
     same_language = [LANGUAGE] * len(guide_prompts)
     columns = {"row_id": ids[: len(guide_prompts)], "prompt": guide_prompts, "language": same_language, "subject": guide_prompts}
+    columns["options"] = [None] * len(guide_prompts)
     guide.write_table("guide.parquet", pa.table(columns).cast(schemas.GUIDES))
     guide.publish()
 

@@ -19,6 +19,7 @@ from compass_ray.artifacts.artifact_reader import ArtifactReader
 from compass_ray.artifacts.atomic_write import PARTIAL, WriteResult
 from compass_ray.artifacts.manifest import MANIFEST, Output
 from compass_ray.artifacts.retries import Sleep
+from compass_ray.schemas import WITH_OPTIONS
 
 IN_PROGRESS_FILE = "begun.json"
 
@@ -63,8 +64,12 @@ class ArtifactFiles(ArtifactReader):
 
     def read_embeddings(self) -> np.ndarray:
         """The embeddings of all parts, float32 (n, d)."""
-        column = self.read_parts()["embedding"].combine_chunks()
-        return np.asarray(column.flatten(), dtype=np.float32).reshape(len(column), -1)
+        return _vectors(self.read_parts(["embedding"]), "embedding")
+
+    def read_guide_vectors(self) -> np.ndarray:
+        """The vectors float32 (n, d) of a guide set as selection reads them: with options where `embed.guide_options` is set."""
+        table = self.read_parts(["embedding"], optional=(WITH_OPTIONS,))
+        return _vectors(table, WITH_OPTIONS if WITH_OPTIONS in table.column_names else "embedding")
 
     def store_table(self, file: str, table: pa.Table, *, row_group: int | None = None, private: bool = False) -> Output:
         """Write one Parquet file of an unpublished artifact. Workers write; the driver publishes (see `add_outputs`)."""
@@ -123,14 +128,19 @@ class ArtifactFiles(ArtifactReader):
         self._written.pop(file, None)
         self._files.delete(self.file_path(file))
 
-    def read_parts(self, columns: list[str] | None = None) -> pa.Table:
-        """All ``part-*.parquet`` files as one table, in order of their names."""
+    def read_parts(self, columns: list[str] | None = None, optional: tuple[str, ...] = ()) -> pa.Table:
+        """All ``part-*.parquet`` files as one table, in order of their names; columns as in `read_table`."""
         manifest = self.manifest()
         files = [output.path for output in manifest.outputs] if manifest else self.files()
         parts = [file for file in files if file.startswith("part-")]
         if not parts:
             raise self.missing("part-00000.parquet")
-        return pa.concat_tables([self.read_table(part, columns) for part in parts])
+        return pa.concat_tables([self.read_table(part, columns, optional) for part in parts])
+
+
+def _vectors(table: pa.Table, name: str) -> np.ndarray:
+    column = table[name].combine_chunks()
+    return np.asarray(column.flatten(), dtype=np.float32).reshape(len(column), -1)
 
 
 def utc_timestamp() -> str:

@@ -140,18 +140,32 @@ class EmbedConfig(ConfigSection):
     """Task that the encoder's own code takes when it embeds; null for others."""
     adapter: str | None = None
     """Folder of the encoder with a PEFT adapter for a task, such as text_matching of jina-embeddings-v3-hf."""
-    pooling: Literal["mean", "cls"] | None = None
-    """How token embeddings become one, for an encoder without sentence-transformers' own settings."""
+    pooling: Literal["mean", "cls", "weightedmean"] | None = None
+    """How token embeddings become one, for an encoder without sentence-transformers' own settings. ``weightedmean`` weights a
+    token by its position, for the states of a causal language model (RDS+, arXiv 2503.01807)."""
     max_tokens: Positive = 512
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Type of the encoder's weights. ``auto`` is float16 on a GPU. On a CPU with instructions for bfloat16 it is bfloat16, except
     for encoders with narrow layers (below 256) such as the atlas's; on other CPUs it is float32."""
 
+    guide_options: Annotated[float, Field(ge=0.0)] = 0.0
+    """Weight of a guide prompt with its options in the vector that selection reads; the prompt alone has the weight 1. Drift is
+    measured with the prompt alone, as traffic is embedded."""
+
     def identity(self) -> dict[str, Any]:
         """The settings that shape an embedding. A later setting joins where it is used, so that earlier fingerprints hold.
 
-        >>> EmbedConfig(unpinned_code=True).identity() == EmbedConfig().identity()
+        >>> EmbedConfig(unpinned_code=True, guide_options=0.5).identity() == EmbedConfig().identity()
         True
         """
         later = ("code_revision", "adapter", "pooling")
-        return self.fingerprint_settings(exclude={"unpinned_code", *(name for name in later if getattr(self, name) is None)})
+        unused = {name for name in later if getattr(self, name) is None}
+        return self.fingerprint_settings(exclude={"unpinned_code", "guide_options", *unused})
+
+    def guide_identity(self) -> dict[str, Any]:
+        """The settings that shape the vectors of a guide set.
+
+        >>> "guide_options" in EmbedConfig().guide_identity(), EmbedConfig(guide_options=0.5).guide_identity()["guide_options"]
+        (False, 0.5)
+        """
+        return self.identity() | ({"guide_options": self.guide_options} if self.guide_options else {})

@@ -163,12 +163,23 @@ def _load_modules(path: str, options: dict[str, Any], device: torch.device) -> A
 
 
 def _load_pooled(pooling: str, path: str, options: dict[str, Any], device: torch.device) -> Any:
-    """Load a transformers model and pool its tokens as ``pooling`` says."""
+    """Load a transformers model and pool its tokens as ``pooling`` says. Texts are read as they stand."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
     source = {key: value for key, value in options.items() if key != "dtype"}
-    tokens = Transformer(path, model_kwargs=dict(options), config_kwargs=dict(source), processor_kwargs=dict(source))
+    tokens = Transformer(
+        path,
+        model_kwargs=dict(options),
+        config_kwargs=dict(source),
+        processor_kwargs=dict(source),
+        # By default sentence-transformers wraps each text in the tokenizer's chat template, if it has one.
+        modality_config={"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+        module_output_name="token_embeddings",
+    )
+    tokenizer: Any = tokens.tokenizer
+    if tokenizer.pad_token is None:  # as of many language models; padding has no weight
+        tokenizer.pad_token = tokenizer.eos_token
     return SentenceTransformer(modules=[tokens, Pooling(tokens.get_embedding_dimension(), pooling)], device=str(device))
 
 

@@ -91,7 +91,8 @@ class AllocationRecord(FileRecord):
     by_language: Mapping[str, AllocationRecord] = Field(default_factory=dict)
     """Of a selection that all languages share: the allocation of each."""
     asked: tuple[int, ...] | None = None
-    """Of an update: prompts of its window by cluster, noise last."""
+    """Prompts by cluster, noise last: of an update those of its window; of a guide set whose clusters count options
+    (`embed.guide_options`) those of the prompts alone."""
 
     @cached_property
     def gap(self) -> Gap:
@@ -113,7 +114,7 @@ class AllocationRecord(FileRecord):
 
     @property
     def current_prompt_counts(self) -> npt.NDArray[np.int64]:
-        """Prompts by cluster, as `guide_counts`: of the window of an update, otherwise of the guide set."""
+        """Prompts by cluster as traffic is assigned, noise last: of the window of an update, otherwise of the guide set."""
         return self.guide_counts if self.asked is None else np.array(self.asked, np.int64)
 
     def quota(self, cluster: int) -> QuotaRecord | None:

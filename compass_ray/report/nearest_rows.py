@@ -99,7 +99,7 @@ def find_nearest_guide_prompt(run: RunDir, language: str, location: RowLocation)
     guide, embedded = run.guide(language), run.guide_embeddings(language)
     if guide.manifest() is None or embedded.manifest() is None:
         return None
-    cosine = unit_rows(embedded.read_embeddings()) @ location.vector
+    cosine = unit_rows(embedded.read_guide_vectors()) @ location.vector
     nearest = int(np.argmax(cosine))
     return NearestGuidePrompt(guide.read_table("guide.parquet", ["prompt"])["prompt"][nearest].as_py(), float(cosine[nearest]))
 

@@ -57,7 +57,7 @@ class BaselineFeatures:
         guide = run.guide(language)
         return cls(
             guide_prompts=lambda: guide.read_table("guide.parquet", ["prompt"])["prompt"].to_pylist(),
-            guide_vectors=run.guide_embeddings(language).read_embeddings,
+            guide_vectors=run.guide_embeddings(language).read_guide_vectors,
             texts=partial(_texts, run.uri, run.pool.require().fingerprint),
         )
 

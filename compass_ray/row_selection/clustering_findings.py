@@ -36,5 +36,5 @@ def _guide_counts(run: RunDir, clusters: Artifact, key: str, languages: Sequence
         return {key: cluster_counts(clusters.read_array(GUIDE_LABELS), k)}
     with clusters.local_folder(HEADER_FILE, ARRAYS_FILE) as folder:
         clusterer = load_clusterer(folder)
-    vectors = {code: run.guide_embeddings(code).read_embeddings() for code in languages}
+    vectors = {code: run.guide_embeddings(code).read_guide_vectors() for code in languages}
     return {code: cluster_counts(clusterer.assign(rows), k) for code, rows in vectors.items()}

@@ -7,6 +7,7 @@ guide prompts were part of the fit.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -46,4 +47,4 @@ def _assign_guides(run: RunDir, languages: Sequence[str]) -> list[Guide]:
 
 def _read_fitted_guide(run: RunDir, language: str) -> Guide:
     labels: npt.NDArray[np.int32] = run.clustering(language).read_array(GUIDE_LABELS)
-    return Guide.read(run, language, lambda vectors: labels)
+    return replace(Guide.read(run, language, lambda vectors: labels), asked_labels=None)

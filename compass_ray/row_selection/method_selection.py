@@ -131,6 +131,7 @@ def allocation_record(selection: Selection, method: str, problem: SelectionProbl
         js_after=gap.js_after,
         noise=NoiseRecord(target=int(n_target[-1]), auxiliary=int(n_aux[-1]), guide=int(n_eval[-1]), selected=int(selected[-1])),
         clusters=tuple(clusters),
+        asked=None if problem.asked_labels is None else tuple(cluster_counts(problem.asked_labels, k).tolist()),
     )
 
 

@@ -24,22 +24,29 @@ _WITHOUT_WEIGHTS = frozenset({"target", "all"})
 
 @dataclass(frozen=True)
 class Guide:
-    """A guide set with its clusters; `tested` holds the keys of test questions, which are excluded from training."""
+    """A guide set with its clusters; `tested` holds the keys of test questions, which are excluded from training.
+
+    `labels` are of the `vectors`. With `embed.guide_options` these count the options; `asked_labels` are then of the prompts
+    alone, which is how traffic is assigned. Otherwise they are None.
+    """
 
     labels: IntArray
     vectors: npt.NDArray[np.float32]
     subjects: list[str | None]
     tested: KeyArray
+    asked_labels: IntArray | None = None
 
     @classmethod
     def read(cls, run: RunDir, language: str, assign: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int32]]) -> Guide:
         """Read the guide set of a language; `assign` maps float32[n, d] to clusters int32[n]."""
-        vectors = run.guide_embeddings(language).read_embeddings()
+        embedded = run.guide_embeddings(language)
+        vectors, asked = embedded.read_guide_vectors(), embedded.read_embeddings()
         return cls(
             labels=assign(vectors).astype(np.int64),
             vectors=vectors,
             subjects=run.guide(language).read_table("guide.parquet", ["subject"])["subject"].to_pylist(),
             tested=eval_question_keys(run, language),
+            asked_labels=None if np.array_equal(vectors, asked) else assign(asked).astype(np.int64),
         )
 
 
@@ -77,6 +84,8 @@ class SelectionProblem:
     low_subjects: tuple[str, ...] = ()
     guide_vectors: npt.NDArray[np.float32] | None = None
     """Embeddings (g, d) of prompts of that distribution, for `select.mode: nearest`. They may be fewer than the labels."""
+    asked_labels: IntArray | None = None
+    """Clusters of the guide prompts as traffic is assigned, where `guide_labels` count their options."""
 
 
 def first_adapter_problem(config: RunConfig, language: str, pool: PoolView, guide: Guide) -> SelectionProblem:
@@ -94,7 +103,8 @@ def first_adapter_problem(config: RunConfig, language: str, pool: PoolView, guid
     bias = _simulate_bias(config, language, language_rows, pool, guide)
     own = language_rows[bias.kept]
     labels = pool.cluster[own].astype(np.int64)
-    return SelectionProblem(language, own, labels, others, guide.labels, bias.thinned_subjects, guide.vectors)
+    prompts = (guide.labels, bias.thinned_subjects, guide.vectors, guide.asked_labels)
+    return SelectionProblem(language, own, labels, others, *prompts)
 
 
 def require_guide_in_clusters(config: RunConfig, language: str, guide_labels: IntArray) -> None:

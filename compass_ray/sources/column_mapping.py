@@ -53,9 +53,14 @@ def load_rows(source: SourceConfig, needed: tuple[str, ...], language: str | Non
     return pa.concat_tables(parts, promote_options="default")
 
 
-def load_parts(source: SourceConfig, needed: tuple[str, ...], language: str | None = None) -> list[MappedTable]:
-    """Rows of a source and of its extra sources as `load_rows` gives them, each with its layout."""
-    return [_load_part(each, needed, language) for each in (source, *source.extra_sources)]
+def load_parts(
+    source: SourceConfig, needed: tuple[str, ...], language: str | None = None, optional: tuple[str, ...] = ()
+) -> list[MappedTable]:
+    """Rows of a source and of its extra sources as `load_rows` gives them, each with its layout.
+
+    Columns ``optional`` are added if a source has them.
+    """
+    return [_load_part(each, needed, language, optional) for each in (source, *source.extra_sources)]
 
 
 def require_columns(schema: pa.Schema, source: SourceConfig, needed: tuple[str, ...], language: str | None = None) -> None:
@@ -68,10 +73,12 @@ def require_columns(schema: pa.Schema, source: SourceConfig, needed: tuple[str, 
     _map_columns(table, source, layout, needed, schema.names)
 
 
-def _load_part(source: SourceConfig, needed: tuple[str, ...], language: str | None) -> MappedTable:
+def _load_part(
+    source: SourceConfig, needed: tuple[str, ...], language: str | None, optional: tuple[str, ...] = ()
+) -> MappedTable:
     raw = read_raw(source, language)
     layout, table = _derive(raw, source, language)
-    names = _map_columns(table, source, layout, needed, raw.column_names)
+    names = _map_columns(table, source, layout, needed, raw.column_names, optional)
     columns = {ours: text_column(table, theirs, source.path) for ours, theirs in names.items()}
     if source.language is not None:
         columns["language"] = pa.chunked_array([pa.array([source.language] * table.num_rows, pa.string())])
@@ -103,7 +110,12 @@ def _keep_language(part: MappedTable, language: str | None) -> MappedTable:
 
 
 def _map_columns(
-    table: pa.Table, source: SourceConfig, layout: BenchmarkLayout, needed: tuple[str, ...], written: Sequence[str]
+    table: pa.Table,
+    source: SourceConfig,
+    layout: BenchmarkLayout,
+    needed: tuple[str, ...],
+    written: Sequence[str],
+    optional: tuple[str, ...] = (),
 ) -> dict[str, str]:
     """The column of the table for each of ours. ``written`` are those of the source, without derived ones."""
     present = table.column_names
@@ -116,8 +128,8 @@ def _map_columns(
         remedy = _suggest_columns(table, missing[0], written)
         raise ConfigError(f"{source.path}: no column for {', '.join(missing)}; it has {', '.join(written)}. {remedy}")
     more = (*OPTIONS, "family") if OPTIONS[0] in needed else ()
-    optional = [n for n in (*OPTIONAL, *more) if names.get(n, n) in present]
-    return {n: names.get(n, n) for n in dict.fromkeys([*wanted, *optional])}
+    found = [n for n in (*OPTIONAL, *more, *optional) if names.get(n, n) in present]
+    return {n: names.get(n, n) for n in dict.fromkeys([*wanted, *found])}
 
 
 def _suggest_columns(table: pa.Table, missing: str, written: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from compass_ray.artifacts import content_hash
 from compass_ray.config import ConfigError, PoolConfig
 from compass_ray.sources.benchmarks.item_identity import find_cross_benchmark_duplicates, item_identities, prompt_key
 from compass_ray.sources.benchmarks.layouts import OPTIONS
-from compass_ray.sources.benchmarks.multiple_choice import build_items, require_texts
+from compass_ray.sources.benchmarks.multiple_choice import build_items, read_options, require_texts
 from compass_ray.sources.column_mapping import MappedTable, load_parts
 
 __all__ = ["GuideAndTest", "prompt_key", "read_guide_and_test"]
@@ -42,7 +42,7 @@ def read_guide_and_test(config: PoolConfig, language: str, items: int | None = N
     Raises:
         ConfigError: a source cannot be read, a set is empty, or the sets overlap and ``on_guide_overlap`` is ``refuse``.
     """
-    guides = load_parts(config.guides, ("prompt",), language)
+    guides = load_parts(config.guides, ("prompt",), language, OPTIONS)
     tests = load_parts(config.tests, ("prompt", *OPTIONS[:2], "answer"), language)
     guide, test = _guide_table(guides, language), _test_table(config, tests, language)
     in_guide = _in_guide_set(config, guides, tests, language)
@@ -55,18 +55,22 @@ def read_guide_and_test(config: PoolConfig, language: str, items: int | None = N
 
 
 def _guide_table(parts: list[MappedTable], language: str) -> pa.Table:
+    """Distinct prompts of all parts. A prompt that comes twice has the options of its first row."""
     table = pa.concat_tables([_with_subject(part.table).select(["prompt", "subject"]) for part in parts])
     require_texts(parts, ("prompt",), "guide", language)
     ids = [content_hash(language, "guide", prompt) for prompt in table["prompt"].to_pylist()]
+    options = [each for part in parts for each in read_options(part)]
     rows = {
         "row_id": pa.array(ids),
         "prompt": table["prompt"],
         "language": pa.array([language] * table.num_rows, pa.string()),
         "subject": table["subject"],
+        "index": pa.array(range(table.num_rows), pa.int64()),
     }
     distinct = pa.table(rows).group_by("row_id", use_threads=False).aggregate([(n, "first") for n in rows if n != "row_id"])
     renamed = distinct.rename_columns([name.removesuffix("_first") for name in distinct.column_names])
-    return renamed.select(schemas.GUIDES.names).sort_by("row_id").cast(schemas.GUIDES)
+    of_first = pa.array([options[i] for i in renamed["index"].to_pylist()], pa.list_(pa.string()))
+    return renamed.append_column("options", of_first).select(schemas.GUIDES.names).sort_by("row_id").cast(schemas.GUIDES)
 
 
 def _test_table(config: PoolConfig, parts: list[MappedTable], language: str) -> pa.Table:

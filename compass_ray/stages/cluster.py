@@ -70,7 +70,7 @@ def _cluster(uri: str, settings: Mapping[str, Any], whose: str) -> list[str]:
     run, config = RunDir(uri), RunConfig.model_validate(settings)
     beside = None
     if whose != SHARED:
-        guide = run.guide_embeddings(whose).read_embeddings()
+        guide = run.guide_embeddings(whose).read_guide_vectors()
         beside = ExtraRows(guide, (whose,) * len(guide), GUIDE_LABELS)
     fit_and_store(config, run, run.clustering(whose), _identity(config, run, whose), beside)
     found = find_clustering_degeneracies(config, run, whose)

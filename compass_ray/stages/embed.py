@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,16 @@ import numpy as np
 import pyarrow as pa
 
 from compass_ray import ray_session, schemas
-from compass_ray.artifacts import Artifact, Identity, Manifest, Output, RunDir, Writer
+from compass_ray.artifacts import Artifact, ArtifactError, Identity, Manifest, Output, RunDir, Writer
 from compass_ray.config import RunConfig
 from compass_ray.config.resources import EmbedWorkers
+from compass_ray.core.array_checks import Float32Array
+from compass_ray.core.guide_vectors import add_options
 from compass_ray.models.memory_watch import forget_kill
 from compass_ray.models.model_resolver import model_identity
+from compass_ray.models.multiple_choice_prompts import format_options
 from compass_ray.progress import Progress, silent
+from compass_ray.schemas import WITH_OPTIONS
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,12 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
     """Write ``embeddings/pool`` and ``embeddings/guides/<language>``.
 
     Raises:
-        ArtifactError: the pool or a guide set is missing.
+        ArtifactError: the pool or a guide set is missing, or was read without options although `embed.guide_options` is set.
     """
-    pool, guides = _identity(config, run.pool), {c: _identity(config, run.guide(c)) for c in config.languages}
+    pool, guides = _identity(config, run.pool), {c: _guide_identity(config, run.guide(c)) for c in config.languages}
     pending = [c for c in config.languages if not run.guide_embeddings(c).find_complete(guides[c], force=force)]
     shards = [] if run.embeddings.find_complete(pool, force=force) else _missing_shards(run, pool, force)
+    _require_options(config, run, pending)
     if pending or not run.embeddings.manifest():
         writers = [run.guide_embeddings(c).begin(guides[c]) for c in pending]
         forget_kill(run.embeddings)  # a begun guide set is empty
@@ -63,8 +68,27 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
 
 
 def _identity(config: RunConfig, source: Artifact) -> Identity:
-    settings = config.embed.identity() | {"encoder": model_identity(config.embed.encoder, config.embed.revision)}
-    return Identity("embed", settings, {source.name: source.require().fingerprint})
+    return _embed_identity(config, config.embed.identity(), source)
+
+
+def _guide_identity(config: RunConfig, source: Artifact) -> Identity:
+    return _embed_identity(config, config.embed.guide_identity(), source)
+
+
+def _embed_identity(config: RunConfig, settings: Mapping[str, Any], source: Artifact) -> Identity:
+    encoder = {"encoder": model_identity(config.embed.encoder, config.embed.revision)}
+    return Identity("embed", {**settings, **encoder}, {source.name: source.require().fingerprint})
+
+
+def _require_options(config: RunConfig, run: RunDir, languages: Sequence[str]) -> None:
+    """Refuse guide sets that a former version read, which have no column of options, if their options count."""
+    for code in languages if config.embed.guide_options else ():
+        guide = run.guide(code)
+        if "options" not in guide.read_table("guide.parquet", ["row_id"], optional=("options",)).column_names:
+            raise ArtifactError(
+                f"{guide.name} was read by a former version, without the options that embed.guide_options "
+                f"({config.embed.guide_options:g}) needs; run again with --force pool, or set embed.guide_options=0"
+            )
 
 
 def _missing_shards(run: RunDir, identity: Identity, force: bool) -> list[int]:
@@ -149,10 +173,8 @@ class ShardEmbedder:
         rows = self._guide(language) if language else self._shard(shard)
         file = _shard_file(max(shard, 0))
         with watch_memory(target, "resources.embed_batch_tokens", self.batch_tokens, unit=file):
-            data = self.encoder.encode(
-                rows["prompt"].to_pylist(), batch_size=self.config.resources.embed_batch, batch_tokens=self.batch_tokens
-            )
-        written = target.store_table(file, _table(rows["row_id"], data))
+            vectors = self._embed_rows(rows)
+        written = target.store_table(file, _table(rows["row_id"], vectors))
         return {
             "artifact": np.array([target.name]),
             "output": np.array([written.model_dump_json()]),
@@ -165,10 +187,31 @@ class ShardEmbedder:
         return self.run.pool.read_row_group("rows.parquet", shard, ["row_id", "prompt"])
 
     def _guide(self, language: str) -> pa.Table:
-        return self.run.guide(language).read_table("guide.parquet", ["row_id", "prompt"])
+        return self.run.guide(language).read_table("guide.parquet", ["row_id", "prompt"], optional=("options",))
+
+    def _embed_rows(self, rows: pa.Table) -> dict[str, Float32Array]:
+        """Vectors of the rows by column. The options of a guide set join where `embed.guide_options` counts them."""
+        prompts, weight = rows["prompt"].to_pylist(), self.config.embed.guide_options
+        vectors = {"embedding": self._encode(prompts)}
+        if weight and any(options := _read_options(rows)):
+            vectors[WITH_OPTIONS] = self._add_options(vectors["embedding"], prompts, options, weight)
+        return vectors
+
+    def _encode(self, texts: Sequence[str]) -> Float32Array:
+        return self.encoder.encode(texts, batch_size=self.config.resources.embed_batch, batch_tokens=self.batch_tokens)
+
+    def _add_options(self, plain: Float32Array, prompts: list[str], options: list[list[str]], weight: float) -> Float32Array:
+        """Vectors of a guide set as selection reads them; ``options`` are those of each prompt, empty if it has none."""
+        texts = [format_options(prompt, each) for prompt, each in zip(prompts, options, strict=True) if each]
+        return add_options(plain, self._encode(texts), np.array([bool(each) for each in options]), weight)
 
 
-def _table(row_ids: pa.ChunkedArray, data: np.ndarray) -> pa.Table:
-    schema = schemas.embeddings_schema(data.shape[1])
-    values = pa.FixedSizeListArray.from_arrays(pa.array(data.ravel(), pa.float32()), data.shape[1])
-    return pa.table([row_ids, values], schema=schema)
+def _read_options(rows: pa.Table) -> list[list[str]]:
+    return [each or [] for each in rows["options"].to_pylist()] if "options" in rows.column_names else []
+
+
+def _table(row_ids: pa.ChunkedArray, vectors: Mapping[str, Float32Array]) -> pa.Table:
+    dimension = vectors["embedding"].shape[1]
+    schema = schemas.embeddings_schema(dimension, *(name for name in vectors if name != "embedding"))
+    columns = [pa.FixedSizeListArray.from_arrays(pa.array(each.ravel(), pa.float32()), dimension) for each in vectors.values()]
+    return pa.table([row_ids, *columns], schema=schema)

@@ -42,6 +42,7 @@ def test_no_fingerprint_has_changed(run: RunDir) -> None:
         (run.pool, pool._pool_identity(config)),
         (run.guide("sw"), pool._guide_identity(config, "sw")),
         (run.embeddings, embed._identity(config, run.pool)),
+        (run.guide_embeddings("sw"), embed._guide_identity(config, run.guide("sw"))),
         (run.clusters, cluster._identity(config, run, SHARED)),
         *((run.selection(method, "sw"), select._identity(config, run, method, "sw")) for method in config.select.methods),
         *((train_jobs.adapter_artifact(run, job), train_jobs.identity(config, run, job)) for job in train_jobs.list_jobs(config)),

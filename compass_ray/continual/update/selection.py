@@ -146,7 +146,7 @@ def _guide_and_window_vectors(
     """Embeddings float32[m, d] of the guide set and of the window's retained prompts, for the mode that needs them."""
     if config.select.mode != "nearest":
         return None
-    guide = run.guide_embeddings(update.language).read_embeddings()
+    guide = run.guide_embeddings(update.language).read_guide_vectors()
     return guide if window.vectors is None else np.concatenate([guide, window.vectors])
 
 
@@ -173,6 +173,6 @@ def _previous_prompt_clusters(
     counts = [AllocationRecord.read(selection).guide_counts for selection in comparable]
     labels = [np.repeat(np.r_[np.arange(len(each) - 1), -1], each) for each in counts]
     if len(comparable) < len(selections):
-        guide = run.guide_embeddings(update.language).read_embeddings()
+        guide = run.guide_embeddings(update.language).read_guide_vectors()
         labels.append(load_space_clusterer(run, ClusterSpace(clusters)).assign(guide).astype(np.int64))
     return np.concatenate(labels)

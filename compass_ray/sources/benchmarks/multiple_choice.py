@@ -53,6 +53,15 @@ def _families(table: pa.Table) -> list[str | None]:
     return [name or family_of(subject) for name, subject in zip(named, subjects, strict=True)]
 
 
+def read_options(loaded: MappedTable) -> list[list[str] | None]:
+    """Options of each row in their order, without empty ones; None for a row that has none."""
+    names = [name for name in OPTIONS if name in loaded.table.column_names]
+    if not names:
+        return [None] * loaded.table.num_rows
+    listed = ([text for text in row if text is not None and not _is_no_option(text)] for row in _iter_rows(loaded.table, names))
+    return [options or None for options in listed]
+
+
 def _iter_rows(table: pa.Table, names: Sequence[str]) -> Iterator[tuple[str | None, ...]]:
     return zip(*(table[name].to_pylist() for name in names), strict=True)
 

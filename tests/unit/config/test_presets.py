@@ -64,7 +64,9 @@ def test_the_paper_s_clusters_and_selection_have_a_preset() -> None:
         (5, 10, 15, 20),
         (1, 5, 10),
     )
-    assert config.model_copy(update={"cluster": default.cluster, "select": default.select}) == default
+    assert config.embed.guide_options == 0
+    same = {"cluster": default.cluster, "select": default.select, "embed": default.embed}
+    assert config.model_copy(update=same) == default
 
 
 @pytest.mark.parametrize("name", [name for name in LARGE if not name.endswith("-paper")])
@@ -73,6 +75,7 @@ def test_other_presets_select_rows_nearest_to_guide_prompts(name: str) -> None:
     assert (config.cluster.method, config.cluster.n_clusters) == ("kmeans", (96,))
     assert (config.cluster.pca_dims, config.cluster.whiten) == (15, True)
     assert (config.select.weights, config.select.mode) == ("deficit", "nearest")
+    assert config.embed.guide_options == 0.5
 
 
 @pytest.mark.parametrize("name", LARGE)

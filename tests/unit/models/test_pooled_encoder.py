@@ -15,6 +15,7 @@ from compass_ray.config import EmbedConfig
 from compass_ray.models.encoder import Encoder
 from compass_ray.models.errors import ModelError
 from tests.unit.models.small_encoder import write_gte, write_jina
+from tests.unit.tiny_models import make_model, make_tokenizer
 
 TEXTS = ["Mji mkuu wa Kenya ni upi?", "Nairobi", "What is the capital of Kenya, and since when?"]
 
@@ -33,6 +34,47 @@ def _expected(folder: Path, pooling: str, adapter: str | None = None) -> npt.NDA
         row = states[0] if pooling == "cls" else states.mean(0)
         rows.append((row / row.norm()).numpy())
     return np.stack(rows)
+
+
+@pytest.fixture
+def make_causal(tmp_path: Path) -> Callable[..., Path]:
+    """Write a random causal language model with its tokenizer."""
+
+    def make(architecture: str, **settings: Any) -> Path:
+        tokenizer = make_tokenizer()
+        make_model(architecture, len(tokenizer)).eval().save_pretrained(tmp_path)
+        for name, value in settings.items():
+            setattr(tokenizer, name, value)
+        tokenizer.save_pretrained(tmp_path)
+        return tmp_path
+
+    return make
+
+
+def _weighted_by_position(folder: Path) -> npt.NDArray[np.float32]:
+    """Unit rows of the last hidden states of the language model, each text alone, token i of n with the weight i."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder).eval()
+    rows = []
+    for text in TEXTS:
+        with torch.inference_mode():
+            [states] = model(**tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states[-1]
+        row = sum((i + 1) * state for i, state in enumerate(states))
+        rows.append((row / row.norm()).numpy())
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings"),
+    [("qwen2", {"padding_side": "left"}), ("llama", {"padding_side": "right"}), ("phi3", {"pad_token": None})],
+)
+def test_a_causal_model_is_an_encoder_by_its_states_weighted_by_position(
+    make_causal: Callable[..., Path], architecture: str, settings: dict[str, Any]
+) -> None:
+    folder = make_causal(architecture, **settings)
+    found = Encoder(EmbedConfig(encoder=str(folder), pooling="weightedmean"), device="cpu").encode(TEXTS, batch_size=8)
+    np.testing.assert_allclose(found, _weighted_by_position(folder), atol=1e-5)
 
 
 def _add_adapter(folder: Path, name: str) -> None:

@@ -1,4 +1,4 @@
-"""multilingual-e5-small against sentence-transformers itself, as the hub's directory and as a bare transformers directory."""
+"""Real encoders: multilingual-e5-small against sentence-transformers, and the states of Gemma 3 270M against transformers."""
 
 from __future__ import annotations
 
@@ -55,3 +55,20 @@ def test_a_directory_without_modules_takes_the_mean(
     settings = {"encoder": str(tmp_path), "prompt_prefix": PREFIX, "dtype": "float32", "pooling": pooling}
     found = Encoder(EmbedConfig.model_validate(settings), device="cpu").encode(TEXTS, batch_size=256)
     assert _cosine(found, expected) > 0.9999
+
+
+@pytest.mark.parametrize(("dtype", "least"), [("float32", 0.999999), ("bfloat16", 0.995)])
+def test_states_of_gemma_weighted_by_position_are_those_of_transformers(real_models: Path, dtype: str, least: float) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder, texts = str(real_models / "gemma-3-270m"), TEXTS[:4]
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    rows = []
+    for text in texts:
+        with torch.inference_mode():
+            [states] = model(**tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states[-1]
+        row = (torch.arange(1, len(states) + 1)[:, None] * states).sum(0)
+        rows.append((row / row.norm()).numpy())
+    config = EmbedConfig.model_validate({"encoder": folder, "pooling": "weightedmean", "dtype": dtype})
+    assert _cosine(Encoder(config, device="cpu").encode(texts, batch_size=4), np.stack(rows)) > least

@@ -69,6 +69,23 @@ def test_a_guide_prompt_that_comes_twice_counts_once(tmp_path: Path) -> None:
     assert found.guide["subject"].to_pylist() == [None, None]
 
 
+def test_guide_prompts_keep_their_options_in_order_without_empty_ones(tmp_path: Path) -> None:
+    guide = _items(3, stem="guide", option_c=["c0", " ", "N/A"])
+    found = {row["prompt"]: row["options"] for row in _read(tmp_path, guide, _items()).guide.to_pylist()}
+    assert found == {
+        "guide 0?": ["a0", "b0", "c0", "d0"],
+        "guide 1?": ["a1", "b1", "d1"],
+        "guide 2?": ["a2", "b2", "d2"],
+    }
+
+
+def test_guide_prompts_without_options_have_none_and_a_repeated_one_those_of_its_first_row(tmp_path: Path) -> None:
+    guide: Columns = {"prompt": ["two?", "none?", "two?"], "option_a": ["x", None, "z"], "option_b": ["y", "", None]}
+    found = {row["prompt"]: row["options"] for row in _read(tmp_path, guide, _items()).guide.to_pylist()}
+    assert found == {"two?": ["x", "y"], "none?": None}
+    assert _read(tmp_path, {"prompt": ["one"]}, _items()).guide["options"].to_pylist() == [None]
+
+
 def test_fewer_items_are_some_of_the_same_whatever_the_order_of_the_file(tmp_path: Path) -> None:
     whole = _read(tmp_path, _items(stem="guide"), _items(20)).test
     backwards = {name: values[::-1] for name, values in _items(20).items()}

@@ -41,7 +41,7 @@ def run(tmp_path: Path) -> RunDir:
     guide = made.guide("sw").begin(Identity("pool", {}, {}))
     texts = [f"{subject} {cluster} {i}" for i in range(20) for cluster, subject in enumerate(SUBJECTS)]
     rows = {"row_id": texts, "prompt": texts, "language": ["sw"] * len(texts), "subject": [text[0] for text in texts]}
-    guide.write_table("guide.parquet", pa.table(rows, schema=schemas.GUIDES))
+    guide.write_table("guide.parquet", pa.table(rows | {"options": [None] * len(texts)}, schema=schemas.GUIDES))
     items = [
         {"item_id": f"{t} test", "language": "sw", "subject": t[0], "question": t, "options": ["x", "y"], "answer": 0}
         for t in texts

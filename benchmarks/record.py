@@ -94,6 +94,11 @@ def without_run(words: Sequence[str]) -> list[str]:
     return _without(words, "--run")
 
 
+def without_cache(argv: Sequence[str] | None) -> list[str]:
+    """The options, by default those of this process, without ``--cache``, which changes no number."""
+    return _without(sys.argv[1:] if argv is None else argv, "--cache")
+
+
 def _without_output(words: Sequence[str]) -> list[str]:
     return _without(words, "--output")
 

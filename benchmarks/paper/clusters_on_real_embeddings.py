@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmarks.paper.kit_sample import KitSample, SampleSize, Texts, embed_texts, read_atlas, read_kit
-from benchmarks.record import Record, Value, parser, write_record
+from benchmarks.record import Record, Value, parser, without_cache, write_record
 from compass_ray.clustering import fit_clusters
 from compass_ray.clustering.centroid_clusterer import assign_nearest, prepare_points
 from compass_ray.clustering.centroids import spherical_means
@@ -30,6 +30,7 @@ from compass_ray.core.bias_simulation import simulate_bias
 from compass_ray.core.cluster_weights import Weighting
 from compass_ray.core.degeneracy import effective_clusters, largest_share
 from compass_ray.core.distribution import cluster_counts, js_divergence
+from compass_ray.core.guide_vectors import add_options
 from compass_ray.core.instance_scores import pool_scores
 from compass_ray.core.quotas import allocate_quotas, budget_rows
 from compass_ray.core.sampling import SamplingMode
@@ -45,6 +46,9 @@ BUDGET = 0.8
 P_LOW, KEEP = 0.3, 0.2
 DIMENSIONS = 30
 CHOICE = "kmeans_96_whitened"
+GUIDE_OPTIONS = 0.5
+"""Weight of the options of guide prompts in the presets with real encoders."""
+WEIGHTS = (0.25, GUIDE_OPTIONS, 0.75, 1.0)
 RULES = {
     "ratio_stochastic": SelectionRule(budget=BUDGET),
     "deficit_stochastic": SelectionRule(budget=BUDGET, weights=Weighting.DEFICIT),
@@ -63,25 +67,45 @@ class Labels:
 
 
 @dataclass(frozen=True)
+class Fitted:
+    """Clusters of pool rows int[n], centroids float32[K, d], and what assigns guide prompts float32[m, d] to clusters."""
+
+    pool: IntArray
+    centroids: Float32
+    assign: Callable[[Float32], npt.NDArray[np.signedinteger[Any]]]
+
+    def label(self, guides: Float32) -> Labels:
+        """The clusters with those of guide prompts float32[m, d]."""
+        return Labels(self.pool, self.assign(guides).astype(np.int64), self.centroids)
+
+
+@dataclass(frozen=True)
 class Embedded:
-    """The sample, with vectors of its pool float32[n, d] and guides float32[m, d]."""
+    """The sample, with vectors of its pool float32[n, d], of its guides float32[m, d], and of its guides with options."""
 
     sample: KitSample
     pool: Float32
     guides: Float32
+    with_options: Float32 = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    """Empty where no option is used."""
+
+    def mix_options(self, weight: float) -> Embedded:
+        """The same with guide vectors that count options."""
+        every = np.ones(len(self.guides), np.bool_)
+        return replace(self, guides=add_options(self.guides, self.with_options, every, weight))
 
 
-Clustering = Callable[[Embedded], Labels]
+Clustering = Callable[[Embedded], Fitted]
 
 
-def _product(**settings: object) -> Clustering:
+def cluster_by_product(**settings: object) -> Clustering:
     """A clustering by the package."""
     config = ClusterConfig.model_validate({"backend": "cpu", "n_init": 1, "sweep_rows": 6_000, **settings})
 
-    def fit(data: Embedded) -> Labels:
+    def fit(data: Embedded) -> Fitted:
         fitted = fit_clusters(config, data.pool, seed=0, strata=data.sample.pool.languages)
         clusterer = fitted.clusterer
-        return Labels(fitted.labels.astype(np.int64), clusterer.assign(data.guides).astype(np.int64), clusterer.centroids)
+        return Fitted(fitted.labels.astype(np.int64), clusterer.centroids, clusterer.assign)
 
     return fit
 
@@ -89,20 +113,21 @@ def _product(**settings: object) -> Clustering:
 def _without_language_means(fit: Clustering) -> Clustering:
     """Subtract the mean of each language's pool rows before the fit."""
 
-    def centred(data: Embedded) -> Labels:
+    def centred(data: Embedded) -> Fitted:
         codes = np.array(data.sample.pool.languages)
         means = {code: data.pool[codes == code].mean(0) for code in np.unique(codes)}
-        rows, prompts = (
-            prepare_points(vectors - np.stack([means[code] for code in texts.languages]), "cosine")
-            for vectors, texts in ((data.pool, data.sample.pool), (data.guides, data.sample.guides))
-        )
-        found = fit(Embedded(data.sample, rows, prompts))
-        return replace(found, centroids=spherical_means(data.pool, found.pool.astype(np.int32), np.ones(len(rows), np.float32)))
+
+        def centre(vectors: Float32, texts: Texts) -> Float32:
+            return prepare_points(vectors - np.stack([means[code] for code in texts.languages]), "cosine")
+
+        found = fit(replace(data, pool=centre(data.pool, data.sample.pool)))
+        centroids = spherical_means(data.pool, found.pool.astype(np.int32), np.ones(len(codes), np.float32))
+        return Fitted(found.pool, centroids, lambda guides: found.assign(centre(guides, data.sample.guides)))
 
     return centred
 
 
-def _hdbscan_leaf(data: Embedded) -> Labels:
+def _hdbscan_leaf(data: Embedded) -> Fitted:
     """Leaves of HDBSCAN's tree; noise and guide prompts join the nearest centre in the reduced space."""
     from sklearn.cluster import HDBSCAN
 
@@ -112,24 +137,24 @@ def _hdbscan_leaf(data: Embedded) -> Labels:
     centres = np.stack([points[leaves == k].mean(0) for k in range(leaves.max() + 1)])
     labels = assign_nearest(points, centres)
     centroids = spherical_means(data.pool, labels, np.ones(len(points), np.float32))
-    return Labels(labels.astype(np.int64), assign_nearest(reduction(data.guides), centres).astype(np.int64), centroids)
+    return Fitted(labels.astype(np.int64), centroids, lambda guides: assign_nearest(reduction(guides), centres))
 
 
 def clusterings(small: bool) -> dict[str, Clustering]:
     """All clusterings by name."""
     if small:
-        return {CHOICE: _product(method="kmeans", n_clusters=(12,), pca_dims=16)}
+        return {CHOICE: cluster_by_product(method="kmeans", n_clusters=(12,), pca_dims=16)}
     return {
-        "hdbscan": _product(method="hdbscan"),
-        "hdbscan_5_1": _product(method="hdbscan", min_cluster_size=(5,), min_samples=(1,)),
-        "hdbscan_15_5": _product(method="hdbscan", min_cluster_size=(15,), min_samples=(5,)),
+        "hdbscan": cluster_by_product(method="hdbscan"),
+        "hdbscan_5_1": cluster_by_product(method="hdbscan", min_cluster_size=(5,), min_samples=(1,)),
+        "hdbscan_15_5": cluster_by_product(method="hdbscan", min_cluster_size=(15,), min_samples=(5,)),
         "hdbscan_leaf_nearest_centre": _hdbscan_leaf,
-        "kmeans_by_silhouette": _product(method="kmeans"),
-        **{f"kmeans_{k}": _product(method="kmeans", n_clusters=(k,)) for k in (48, 96, 192)},
-        "kmeans_192_without_language_means": _without_language_means(_product(method="kmeans", n_clusters=(192,))),
-        CHOICE: _product(method="kmeans", n_clusters=(96,), pca_dims=15, whiten=True),
-        "kmeans_192_whitened": _product(method="kmeans", n_clusters=(192,), pca_dims=15, whiten=True),
-        "hdbscan_whitened": _product(method="hdbscan", pca_dims=15, whiten=True),
+        "kmeans_by_silhouette": cluster_by_product(method="kmeans"),
+        **{f"kmeans_{k}": cluster_by_product(method="kmeans", n_clusters=(k,)) for k in (48, 96, 192)},
+        "kmeans_192_without_language_means": _without_language_means(cluster_by_product(method="kmeans", n_clusters=(192,))),
+        CHOICE: cluster_by_product(method="kmeans", n_clusters=(96,), pca_dims=15, whiten=True),
+        "kmeans_192_whitened": cluster_by_product(method="kmeans", n_clusters=(192,), pca_dims=15, whiten=True),
+        "hdbscan_whitened": cluster_by_product(method="hdbscan", pca_dims=15, whiten=True),
     }
 
 
@@ -260,24 +285,45 @@ def random_rows(case: Case) -> IntArray:
     return drawn
 
 
-def measure_targeting(cases: Sequence[Case], data: Embedded, found: Mapping[str, Labels]) -> dict[str, dict[str, Value]]:
-    """Bits over true subjects and share of the way to the floor for each clustering and rule: mean, and by language."""
+def measure_targeting(
+    cases: Sequence[Case], data: Embedded, found: Mapping[str, Fitted], weights: Sequence[float] = (GUIDE_OPTIONS,)
+) -> dict[str, dict[str, Value]]:
+    """Bits over true subjects and share of the way to the floor for each clustering and rule: mean, and by language.
+
+    The clustering `CHOICE` and round robin are also measured with the options of guide prompts, for each of ``weights``.
+    """
     before, floor = [case.bits(np.zeros(0, np.int64)) for case in cases], [case.floor() for case in cases]
-    bits = {
-        "before": before,
-        "random": [case.bits(random_rows(case)) for case in cases],
-        "round_robin_over_guide_prompts": [case.bits(round_robin(case, data)) for case in cases],
-        **{
-            f"{name}, {rule}": [case.bits(select(case, data, labels, RULES[rule])) for case in cases]
-            for name, labels in found.items()
-            for rule in RULES
-        },
-        "floor": floor,
-    }
-    return {name: _summary(cases, values, before, floor) for name, values in bits.items()}
+    bits = {"before": before, "random": [case.bits(random_rows(case)) for case in cases]}
+    bits |= _select_with_each(cases, data, found, RULES, "")
+    for weight in weights:
+        of_weight = {name: RULES[name] for name in RULES if weight == GUIDE_OPTIONS or name == "deficit_nearest"}
+        bits |= _select_with_each(cases, data.mix_options(weight), {CHOICE: found[CHOICE]}, of_weight, f", options {weight:g}")
+    bits["floor"] = floor
+    return {name: summarize_bits(cases, values, before, floor) for name, values in bits.items()}
 
 
-def _summary(cases: Sequence[Case], bits: list[float], before: list[float], floor: list[float]) -> dict[str, Value]:
+def _select_with_each(
+    cases: Sequence[Case], data: Embedded, found: Mapping[str, Fitted], rules: Mapping[str, SelectionRule], suffix: str
+) -> dict[str, list[float]]:
+    """Bits of round robin, and of each clustering with each rule, for the guide vectors of ``data``."""
+    bits = {f"round_robin_over_guide_prompts{suffix}": [case.bits(round_robin(case, data)) for case in cases]}
+    for name, fitted in found.items():
+        labels = fitted.label(data.guides)
+        for rule in rules:
+            bits[f"{name}, {rule}{suffix}"] = [case.bits(select(case, data, labels, rules[rule])) for case in cases]
+    return bits
+
+
+def measure_reference(cases: Sequence[Case], data: Embedded, fitted: Fitted) -> dict[str, Value]:
+    """What a drift reference would be if it counted options: guide prompts in another cluster, and the divergence in bits."""
+    alone, mixed = fitted.label(data.guides).guides, fitted.label(data.mix_options(GUIDE_OPTIONS).guides).guides
+    languages, k = {case.language: case.guide for case in cases}, len(fitted.centroids)
+    bits = [js_divergence(cluster_counts(alone[rows], k), cluster_counts(mixed[rows], k)) for rows in languages.values()]
+    return {"moved_share": float(np.mean(alone != mixed)), "bits": float(np.mean(bits)), "highest_bits": float(np.max(bits))}
+
+
+def summarize_bits(cases: Sequence[Case], bits: list[float], before: list[float], floor: list[float]) -> dict[str, Value]:
+    """Mean bits of the cases, share of the way from ``before`` to ``floor``, and bits by language."""
     by_language: dict[str, list[float]] = defaultdict(list)
     for case, value in zip(cases, bits, strict=True):
         by_language[case.language].append(value)
@@ -314,10 +360,17 @@ def _codes(cases: Sequence[Case]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(case.language for case in cases))
 
 
+def embed_sample(sample: KitSample, config: EmbedConfig, cache: Path | None) -> Embedded:
+    """The sample with its vectors."""
+    with_options = replace(sample.guides, prompts=sample.guides.with_options)
+    return Embedded(sample, *(embed_texts(texts, config, cache) for texts in (sample.pool, sample.guides, with_options)))
+
+
 def measure(data: Embedded, arguments: argparse.Namespace) -> dict[str, Value]:
     """All numbers of one encoder."""
     found = {name: fit(data) for name, fit in clusterings(arguments.small).items()}
-    numbers: dict[str, Value] = {"clusters": {name: describe(labels, data) for name, labels in found.items()}}
+    described = {name: describe(fitted.label(data.guides), data) for name, fitted in found.items()}
+    numbers: dict[str, Value] = {"clusters": described}
     targets = tuple(dict.fromkeys(data.sample.guides.languages))
     groups = {
         "development": tuple(code for code in targets if code in DEVELOPMENT),
@@ -330,9 +383,14 @@ def measure(data: Embedded, arguments: argparse.Namespace) -> dict[str, Value]:
             make_case(data, code, seed, arguments.own_rows, arguments.other_rows) for code in codes for seed in arguments.seeds
         ]
         chosen = {key: found[key] for key in found if name == "development" or key in (CHOICE, "hdbscan")}
-        numbers |= {f"targeting_{name}": measure_targeting(cases, data, chosen)} if cases else {}
+        weights = WEIGHTS if name == "development" else (GUIDE_OPTIONS,)
+        numbers |= {f"targeting_{name}": measure_targeting(cases, data, chosen, weights)} if cases else {}
         every += cases
-    return numbers | {"gap_in_clusters": measure_gaps(every, data, found[CHOICE])}
+    mixed = data.mix_options(GUIDE_OPTIONS)
+    return numbers | {
+        "gap_in_clusters": measure_gaps(every, mixed, found[CHOICE].label(mixed.guides)),
+        "reference_if_options_counted": measure_reference(every, data, found[CHOICE]),
+    }
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -363,8 +421,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
         sample = read_kit(Path(os.environ["COMPASS_SHARED_DATA"]), arguments.targets, SampleSize(*arguments.rows))
     numbers: dict[str, Value] = {}
     for name, config in _encoders(arguments.small).items():
-        pool, guides = (embed_texts(texts, config, arguments.cache) for texts in (sample.pool, sample.guides))
-        numbers[name] = measure(Embedded(sample, pool, guides), arguments)
+        numbers[name] = measure(embed_sample(sample, config, arguments.cache), arguments)
     settings: dict[str, Value] = {
         "pool_rows": len(sample.pool),
         "guide_prompts": len(sample.guides),
@@ -373,16 +430,10 @@ def main(argv: Sequence[str] | None = None) -> Record:
         "budget": BUDGET,
         "p_low": P_LOW,
         "keep": KEEP,
+        "guide_options": GUIDE_OPTIONS,
     }
     name = "paper/clusters_on_real_embeddings"
-    return write_record(name, arguments, seeds=arguments.seeds, settings=settings, numbers=numbers, argv=_public(argv))
-
-
-def _public(argv: Sequence[str] | None) -> list[str]:
-    """The options without ``--cache``, which changes no number."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    at = words.index("--cache") if "--cache" in words else len(words)
-    return words[:at] + words[at + 2 :]
+    return write_record(name, arguments, seeds=arguments.seeds, settings=settings, numbers=numbers, argv=without_cache(argv))
 
 
 if __name__ == "__main__":

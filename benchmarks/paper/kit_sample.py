@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 
 from compass_ray.config import EmbedConfig, load_run_config
 from compass_ray.models.encoder import Encoder
+from compass_ray.models.multiple_choice_prompts import format_options
 from compass_ray.sources.guides import read_guide_and_test
 from compass_ray.sources.pool import read_pool
 
@@ -27,12 +29,18 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Texts:
-    """Prompts with their languages, subjects, and items: rows of one item say the same in several languages ("" if none)."""
+    """Prompts with their languages, subjects, and items: rows of one item say the same in several languages ("" if none).
+
+    ``with_options`` are guide prompts with the options of their question, "" for rows of the pool. ``responses`` are those of
+    rows, and the right option of guide prompts.
+    """
 
     prompts: tuple[str, ...]
     languages: tuple[str, ...]
     subjects: tuple[str, ...]
     items: tuple[str, ...]
+    with_options: tuple[str, ...] = ()
+    responses: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -60,12 +68,12 @@ def read_kit(folder: Path, targets: Sequence[str], size: SampleSize) -> KitSampl
     served = {path.name for path in (folder / "global_mmlu").iterdir() if path.is_dir()}
     rows = pq.read_table(folder / "aya_dataset_provenance.parquet").to_pylist()
     [file] = (folder / "aya_dataset" / "data").glob("train-*.parquet")
-    prompts = pq.read_table(file, columns=["inputs"])["inputs"].to_pylist()
+    prompts, responses = (pq.read_table(file, columns=[name])[name].to_pylist() for name in ("inputs", "targets"))
     found: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
     for row in rows:
         if row["split"] == "train":
             prompt, code = prompts[row["row"]], row["language"]
-            found[code][_key(code, prompt)] = (prompt, code, row["subject"], row["native_id"])
+            found[code][_key(code, prompt)] = (prompt, code, row["subject"], row["native_id"], "", responses[row["row"]])
     limits = {code: size.target if code in targets else size.other if code in served else size.auxiliary for code in found}
     pool = [found[code][key] for code in sorted(found) for key in sorted(found[code])[: limits[code]]]
     return KitSample(_texts(pool), _texts([each for code in targets for each in _guide(folder, code)]))
@@ -74,13 +82,16 @@ def read_kit(folder: Path, targets: Sequence[str], size: SampleSize) -> KitSampl
 def read_atlas() -> KitSample:
     """The small atlas of the package, for a test of the benchmark."""
     config = load_run_config("atlas-test").pool
-    rows = read_pool(config).rows.select(["prompt", "language", "subject"]).to_pylist()
-    guides = [
-        (row["prompt"], code, row["subject"] or "", "")
-        for code in ("sw", "hi")
-        for row in read_guide_and_test(config, code).guide.to_pylist()
-    ]
-    return KitSample(_texts([(row["prompt"], row["language"], row["subject"] or "", "") for row in rows]), _texts(guides))
+    rows = read_pool(config).rows.to_pylist()
+    guides = [_guide_row(row, code) for code in ("sw", "hi") for row in read_guide_and_test(config, code).guide.to_pylist()]
+    pool = [(row["prompt"], row["language"], row["subject"] or "", "", "", row["response"]) for row in rows]
+    return KitSample(_texts(pool), _texts(guides))
+
+
+def _guide_row(row: Mapping[str, Any], code: str) -> tuple[str, ...]:
+    """A guide prompt of the package, whose right option is not known: the first stands for it."""
+    options = row["options"]
+    return row["prompt"], code, row["subject"] or "", "", format_options(row["prompt"], options), options[0]
 
 
 def embed_texts(texts: Texts, config: EmbedConfig, cache: Path | None) -> Float32:
@@ -90,7 +101,7 @@ def embed_texts(texts: Texts, config: EmbedConfig, cache: Path | None) -> Float3
     for code in dict.fromkeys(texts.languages):
         index = [i for i, each in enumerate(texts.languages) if each == code]
         keys = [_key(code, texts.prompts[i]) for i in index]
-        file = cache / f"{Path(config.encoder).name}_{code}.npz" if cache else None
+        file = cache / f"{_cache_name(config)}_{code}.npz" if cache else None
         known = _read_cache(file)
         missing = [(key, texts.prompts[i]) for key, i in zip(keys, index, strict=True) if key not in known]
         if missing:
@@ -105,8 +116,12 @@ def embed_texts(texts: Texts, config: EmbedConfig, cache: Path | None) -> Float3
 
 def _guide(folder: Path, code: str) -> list[tuple[str, ...]]:
     [file] = (folder / "global_mmlu" / code).glob("dev*.parquet")
-    rows = pq.read_table(file, columns=["question", "subject", "sample_id"]).to_pylist()
-    return [(row["question"], code, row["subject"], row["sample_id"]) for row in rows]
+    found = []
+    for row in pq.read_table(file).to_pylist():
+        options = [row[f"option_{letter}"] for letter in "abcd"]
+        text, answer = format_options(row["question"], options), options["ABCD".index(row["answer"])]
+        found.append((row["question"], code, row["subject"], row["sample_id"], text, answer))
+    return found
 
 
 def _texts(rows: Sequence[tuple[str, ...]]) -> Texts:
@@ -115,6 +130,10 @@ def _texts(rows: Sequence[tuple[str, ...]]) -> Texts:
 
 def _key(language: str, prompt: str) -> str:
     return hashlib.sha256(f"{language}\0{prompt}".encode()).hexdigest()
+
+
+def _cache_name(config: EmbedConfig) -> str:
+    return "_".join(filter(None, (Path(config.encoder).name, config.pooling)))
 
 
 def _read_cache(file: Path | None) -> dict[str, Float32]:

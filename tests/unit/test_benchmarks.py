@@ -39,7 +39,7 @@ BENCHMARKS = (
 )
 UNRECORDED = (
     "speed/mixed_batch_gpu", "speed/serving_attacks", "speed/demo_real", "paper/trainer_curves", "speed/real_encoder",
-    "speed/real_training",
+    "speed/real_training", "paper/gradient_features", "paper/representations",
 )  # fmt: skip
 """Benchmarks without a stored record: they need a GPU, an otherwise idle machine, or pretrained models."""
 REAL = ("speed/real_training",)
@@ -57,6 +57,8 @@ SLOW = (
 """Those that take more than two seconds of a processor."""
 SOAK = (
     "paper/trainer_curves",
+    "paper/gradient_features",
+    "paper/representations",
     "paper/gap_by_method",
     "paper/forgetting",
     "speed/real_training",

@@ -105,7 +105,7 @@ class GradientFeatures:
         at, whole = labels != IGNORE_INDEX, self.model.get_base_model()
         states = whole.model(torch.tensor([example.input_ids])).last_hidden_state[0, :-1]
         loss = torch.nn.functional.cross_entropy(whole.lm_head(states[at]).float(), labels[at])
-        loss.backward()
+        torch.autograd.backward(loss)
 
     def _project(self, vector: Tensor) -> Float32:
         projected = torch.zeros(DIMENSIONS).index_add_(0, self.bucket, self.sign * vector)
@@ -212,7 +212,8 @@ def _run(arguments: argparse.Namespace, argv: Sequence[str] | None) -> Record:
     else:
         models = Path(os.environ["COMPASS_REAL_MODELS"])
         kit = Path(os.environ["COMPASS_SHARED_DATA"])
-        sample, clusters = read_kit(kit, [arguments.language], SampleSize(*arguments.rows, 0)), CLUSTERS
+        of_target, of_other = arguments.rows
+        sample, clusters = read_kit(kit, [arguments.language], SampleSize(of_target, of_other, 0)), CLUSTERS
         base, encoder = str(models / "gemma-3-270m"), str(models / "e5-small")
         config = EmbedConfig(encoder=encoder, prompt_prefix="query: ", max_tokens=MAX_TOKENS, dtype="bfloat16")
     embedded = embed_sample(sample, config, arguments.cache)

@@ -116,7 +116,7 @@ def embed_texts(texts: Texts, config: EmbedConfig, cache: Path | None) -> Float3
 
 def _guide(folder: Path, code: str) -> list[tuple[str, ...]]:
     [file] = (folder / "global_mmlu" / code).glob("dev*.parquet")
-    found = []
+    found: list[tuple[str, ...]] = []
     for row in pq.read_table(file).to_pylist():
         options = [row[f"option_{letter}"] for letter in "abcd"]
         text, answer = format_options(row["question"], options), options["ABCD".index(row["answer"])]

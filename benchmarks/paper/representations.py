@@ -36,7 +36,7 @@ from compass_ray.config import EmbedConfig
 from compass_ray.core.array_checks import unit_rows
 
 CLUSTERS = 96
-DIMENSIONS = (15, 30, 50)
+DIMENSIONS: Sequence[int] = (15, 30, 50)
 """Whitened dimensions that clusters see; 15 is the presets' choice for sentence encoders."""
 
 
@@ -107,12 +107,14 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> Record:
     """Measure, and write the record."""
-    arguments, clusters, dimensions = _arguments(argv), CLUSTERS, DIMENSIONS
+    arguments = _arguments(argv)
+    clusters, dimensions = (12, DIMENSIONS[:1]) if arguments.small else (CLUSTERS, DIMENSIONS)
     if arguments.small:
         arguments.own_rows, arguments.other_rows, arguments.seeds = 40, 200, [0]
-        sample, clusters, dimensions = read_atlas(), 12, DIMENSIONS[:1]
+        sample = read_atlas()
     else:
-        sample = read_kit(Path(os.environ["COMPASS_SHARED_DATA"]), arguments.targets, SampleSize(*arguments.rows, 0))
+        of_target, of_other = arguments.rows
+        sample = read_kit(Path(os.environ["COMPASS_SHARED_DATA"]), arguments.targets, SampleSize(of_target, of_other, 0))
     targets = dict.fromkeys(sample.guides.languages)
     numbers: dict[str, Value] = {}
     for name, config in encoders(arguments.small).items():

@@ -102,11 +102,11 @@ def _write_guide(run: RunDir, synthetic: SyntheticPool, code: str, rng: np.rando
     ids = [f"{code}-guide-{i:04d}" for i in range(GUIDE_PROMPTS)]
     subjects = [f"subject {k % 57}" for k in wanted.tolist()]
     guide = {"row_id": ids, "prompt": ids, "language": [code] * len(ids), "subject": subjects}
-    guide["options"] = [None] * len(ids)
     test = [f"{code}-test-{i:04d}" for i in range(TESTS)]
     items = {"item_id": test, "language": [code] * TESTS, "subject": [None] * TESTS, "question": test}
     items |= {"options": [["A", "B"]] * TESTS, "answer": [0] * TESTS, "sample_id": [None] * TESTS, "family": [None] * TESTS}
-    _write(run.guide(code), {"guide.parquet": pa.table(guide, schemas.GUIDES), "test.parquet": pa.table(items, schemas.ITEMS)})
+    prompts = pa.table({**guide, "options": [None] * len(ids)}, schemas.GUIDES)
+    _write(run.guide(code), {"guide.parquet": prompts, "test.parquet": pa.table(items, schemas.ITEMS)})
     embedded = {"row_id": ids, "embedding": list(vectors)}
     _write(run.guide_embeddings(code), {"part-00000.parquet": pa.table(embedded, schemas.embeddings_schema(vectors.shape[1]))})
 

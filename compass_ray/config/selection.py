@@ -83,16 +83,16 @@ class TransferConfig(ConfigSection):
     """Measured transfers that langrank trains on (.csv, .json, .parquet); null uses those measured on the atlas."""
 
 
+MethodName = Literal[
+    "target", "all", "random", "langrank", "langsim", "dsir", "nearest", "round_robin", "placebo", "oracle", "own_repeated",
+    "quantile_1", "quantile_2", "quantile_3", "quantile_4", "quantile_5", "compass", "compass_fft",
+]  # fmt: skip
+
+
 class SelectConfig(ConfigSection):
     """Cluster weights, quotas and sampling (COMPASS, sections 3.2.2 and 3.2.3)."""
 
-    methods: tuple[
-        Literal["target", "all", "random", "langrank", "langsim", "dsir", "nearest", "compass", "compass_fft"], ...
-    ] = (
-        "target",
-        "random",
-        "compass",
-    )
+    methods: tuple[MethodName, ...] = ("target", "random", "compass")
     budget: float | BudgetRule = 0.8
     """Auxiliary rows as a factor of a language's own rows, 0 to 10, or the rule that finds it (see `TuneConfig`)."""
     weights: Literal["ratio", "deficit", "none"] = "ratio"

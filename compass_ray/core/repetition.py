@@ -1,7 +1,7 @@
-"""Repetition of rows if a cluster has fewer candidates than its quota.
+"""Repetition of rows if a cluster has fewer candidates than its quota, and of own rows in the control `own_repeated`.
 
 Every candidate is used once before any is used twice, and none more than three times. Use n (from 0) has weight 0.5^n.
-COMPASS, section 3.2.3 (last paragraph). The sampler decides the order of rows.
+COMPASS, section 3.2.3 (last paragraph). The sampler decides the order of rows. Own rows repeat without limit, with full weight.
 """
 
 from dataclasses import dataclass
@@ -36,3 +36,17 @@ def repeat_rows(n_candidates: int, quota: int) -> Repeats:
         )
     use = np.arange(quota, dtype=np.int64)
     return Repeats(use % max(n_candidates, 1), DECAY ** (use // max(n_candidates, 1)).astype(np.float64))
+
+
+def repeat_evenly(n: int, count: int, rng: np.random.Generator) -> IntArray:
+    """`count` further uses of `n` rows, int64[count]: complete passes in order, and a random part of the last one.
+
+    None without rows.
+
+    >>> repeat_evenly(2, 5, np.random.default_rng(0)).tolist()
+    [0, 1, 0, 1, 0]
+    """
+    if not n:
+        return np.zeros(0, np.int64)
+    passes, left = divmod(count, n)
+    return np.concatenate([np.tile(np.arange(n), passes), np.sort(rng.permutation(n)[:left])]).astype(np.int64)

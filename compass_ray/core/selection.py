@@ -18,6 +18,7 @@ from compass_ray.core.baselines.pickers import AllPicker, PickedRows, Picker, Un
 from compass_ray.core.cluster_weights import Weighting
 from compass_ray.core.instance_scores import Boundary, cluster_boundary_scores
 from compass_ray.core.near_duplicates import EmbeddingReader
+from compass_ray.core.placebo import permute_allocation
 from compass_ray.core.quotas import MAX_REPEATS, Overflow
 from compass_ray.core.repetition import repeat_rows
 from compass_ray.core.sampling import DELTA, TAU, SamplingMode, sample_scored, take_nearest
@@ -26,7 +27,11 @@ from compass_ray.core.seeds import generator
 
 
 class Method(StrEnum):
-    """COMPASS, own rows only, the complete pool, or as many rows as COMPASS selects by another rule (see `baselines`)."""
+    """COMPASS, own rows only, the complete pool, or as many rows as COMPASS selects by another rule (see `baselines`).
+
+    `PLACEBO` is COMPASS with permuted quotas, `ORACLE` is COMPASS on true subjects as clusters. `OWN_REPEATED` adds no row:
+    its caller repeats the language's own rows. `QUANTILE_1` draws from the fifth of the candidates nearest to the guide set.
+    """
 
     COMPASS = "compass"
     TARGET = "target"
@@ -36,6 +41,21 @@ class Method(StrEnum):
     LANGSIM = "langsim"
     DSIR = "dsir"
     NEAREST = "nearest"
+    ROUND_ROBIN = "round_robin"
+    PLACEBO = "placebo"
+    ORACLE = "oracle"
+    OWN_REPEATED = "own_repeated"
+    QUANTILE_1 = "quantile_1"
+    QUANTILE_2 = "quantile_2"
+    QUANTILE_3 = "quantile_3"
+    QUANTILE_4 = "quantile_4"
+    QUANTILE_5 = "quantile_5"
+
+
+DRAWN_BY_QUOTA = frozenset({Method.COMPASS, Method.PLACEBO, Method.ORACLE})
+"""Methods that draw each cluster's quota by the rule's mode and scores."""
+QUANTILE_METHODS = (Method.QUANTILE_1, Method.QUANTILE_2, Method.QUANTILE_3, Method.QUANTILE_4, Method.QUANTILE_5)
+"""Methods of the quantile test, from the nearest candidates to the farthest."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +132,8 @@ def select_rows(
     """The auxiliary rows that `rule` adds for one language, given labels int[n] of its rows and guide set.
 
     All rows of D_t count towards the budget, noise included; noise gets no quota. `picker` picks the rows of baselines;
-    `random` and `all` need none. ValueError on labels outside -1 .. n_clusters - 1, on scores of another length than the
-    candidates, and on other baselines without a picker.
+    `random` and `all` need none. Labels of the method `oracle` are subjects. ValueError on labels outside -1 .. n_clusters - 1,
+    on scores of another length than the candidates, and on other baselines without a picker.
 
     >>> pool = Candidates([0, 1, 1], [0.9, 0.8, 0.9], [0, 0, 1], lambda i: np.eye(3, dtype=np.float32)[i])
     >>> rule = SelectionRule(budget=0.5, weights=Weighting.DEFICIT, mode=SamplingMode.DETERMINISTIC)
@@ -134,7 +154,11 @@ def select_rows(
     )
     if rule.method is Method.TARGET:
         return Selection(_join([]), allocation.with_zero_quota())
-    if rule.method is not Method.COMPASS:
+    if rule.method is Method.OWN_REPEATED:
+        return Selection(_join([]), allocation)
+    if rule.method is Method.PLACEBO:
+        allocation = permute_allocation(allocation, rule.overflow, generator(seed, "placebo", language))
+    if rule.method not in DRAWN_BY_QUOTA:
         count = int(allocation.quota.sum())
         pick = _picker(rule.method, picker, len(scored.cluster))
         picked = pick(count, generator(seed, rule.method.value, language))

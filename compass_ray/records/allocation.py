@@ -27,6 +27,18 @@ class QuotaRecord(Record):
     selected: int = 0
 
 
+class SubjectQuotaRecord(Record):
+    """One subject of a selection by true subjects, as `QuotaRecord` of a cluster."""
+
+    subject: str
+    n_target: int
+    n_aux: int
+    n_eval: int
+    weight: float
+    quota: int
+    selected: int
+
+
 class NoiseRecord(Record):
     """Rows and guide prompts outside every cluster. COMPASS selects none of them."""
 
@@ -64,7 +76,7 @@ class TransferRecord(Record):
 
 
 class MatchedRecord(Record):
-    """Rows that COMPASS allocates under the same budget, and rows that the baseline took."""
+    """Rows that COMPASS allocates under the same budget, and rows that the baseline took, or repeats of own rows."""
 
     compass: int
     taken: int
@@ -88,6 +100,8 @@ class AllocationRecord(FileRecord):
     """Of the baselines that select languages."""
     matched: MatchedRecord | None = None
     """Of the baselines that match the number of rows of COMPASS."""
+    subjects: tuple[SubjectQuotaRecord, ...] = ()
+    """Of a selection by true subjects: its quotas. ``clusters`` then holds what COMPASS allocates."""
     by_language: Mapping[str, AllocationRecord] = Field(default_factory=dict)
     """Of a selection that all languages share: the allocation of each."""
     asked: tuple[int, ...] | None = None

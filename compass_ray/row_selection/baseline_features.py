@@ -45,11 +45,12 @@ class PoolTexts:
 
 @dataclass(frozen=True)
 class BaselineFeatures:
-    """Guide set of a language and texts of the pool; each is read when a method needs it."""
+    """Guide set of a language and texts of the pool; each is read when a method needs it. Subjects are None if unknown."""
 
     guide_prompts: Callable[[], Sequence[str]]
     guide_vectors: Callable[[], npt.NDArray[np.float32]]
     texts: Callable[[], PoolTexts]
+    guide_subjects: Callable[[], Sequence[str | None]] = tuple
 
     @classmethod
     def of(cls, run: RunDir, language: str) -> BaselineFeatures:
@@ -59,6 +60,7 @@ class BaselineFeatures:
             guide_prompts=lambda: guide.read_table("guide.parquet", ["prompt"])["prompt"].to_pylist(),
             guide_vectors=run.guide_embeddings(language).read_guide_vectors,
             texts=partial(_texts, run.uri, run.pool.require().fingerprint),
+            guide_subjects=lambda: guide.read_table("guide.parquet", ["subject"])["subject"].to_pylist(),
         )
 
 

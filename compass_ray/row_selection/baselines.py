@@ -7,12 +7,16 @@ Baselines ignore clusters and may select noise rows. Nothing is sampled here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from compass_ray.config import SelectConfig
+from compass_ray.core.array_checks import FloatArray
+from compass_ray.core.baselines.guide_turns import GuideTurnsPicker
 from compass_ray.core.baselines.importance_resampling import ImportanceResamplingPicker, importance_log_weights
 from compass_ray.core.baselines.nearest import guide_similarity
-from compass_ray.core.baselines.pickers import PermutedPicker, TopKPicker
+from compass_ray.core.baselines.pickers import PermutedPicker, QuantilePicker, TopKPicker
+from compass_ray.core.selection import DRAWN_BY_QUOTA, QUANTILE_METHODS
 from compass_ray.models.text_features import hashed_ngram_counts
 from compass_ray.row_selection.baseline_features import BaselineFeatures
 from compass_ray.row_selection.baseline_inputs import Baseline, BaselineInputs
@@ -57,14 +61,36 @@ def method_settings(config: SelectConfig, method: str) -> dict[str, Any]:
 
 def _rule_settings(config: SelectConfig, method: str) -> dict[str, Any]:
     """Settings of the selection rule that a method uses: all, those of the number of rows, or none."""
-    if method == "compass":
+    if method in DRAWN_BY_QUOTA:
         return config.fingerprint_settings(exclude={"methods", "transfer"})
     return {} if method in ("target", "all") else config.fingerprint_settings(include={"budget", "weights", "overflow"})
 
 
-def _nearest(inputs: BaselineInputs) -> Baseline:
+def _similarity(inputs: BaselineInputs) -> FloatArray:
+    """Cosine float64[n] of each candidate to its nearest guide prompt."""
     guide = inputs.features.guide_vectors()
-    return Baseline(TopKPicker(guide_similarity(lambda at: inputs.pool.stored_vectors(inputs.rows[at]), len(inputs.rows), guide)))
+    return guide_similarity(lambda at: inputs.pool.stored_vectors(inputs.rows[at]), len(inputs.rows), guide)
+
+
+def _nearest(inputs: BaselineInputs) -> Baseline:
+    return Baseline(TopKPicker(_similarity(inputs)))
+
+
+def _quantile(inputs: BaselineInputs, number: int) -> Baseline:
+    return Baseline(QuantilePicker(_similarity(inputs), number))
+
+
+def _round_robin(inputs: BaselineInputs) -> Baseline:
+    pool, own = inputs.pool, inputs.problem.own
+    return Baseline(
+        GuideTurnsPicker(
+            rows=lambda at: pool.stored_vectors(inputs.rows[at]),
+            n=len(inputs.rows),
+            guide=inputs.features.guide_vectors(),
+            own=lambda at: pool.stored_vectors(own[at]),
+            n_own=len(own),
+        )
+    )
 
 
 def _dsir(inputs: BaselineInputs) -> Baseline:
@@ -79,4 +105,6 @@ _BASELINES: Mapping[str, Callable[[BaselineInputs], Baseline]] = {
     "dsir": _dsir,
     "langsim": langsim,
     "langrank": langrank,
+    "round_robin": _round_robin,
+    **{method: partial(_quantile, number=number) for number, method in enumerate(QUANTILE_METHODS, start=1)},
 }

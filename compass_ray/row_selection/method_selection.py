@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,16 @@ from compass_ray.core.distribution import cluster_counts
 from compass_ray.core.gap import measure_gap
 from compass_ray.core.instance_scores import Boundary
 from compass_ray.core.quotas import Overflow
+from compass_ray.core.repetition import repeat_evenly
 from compass_ray.core.sampling import SamplingMode
-from compass_ray.core.selection import Candidates, Method, Selection, SelectionRule, select_rows
+from compass_ray.core.seeds import generator
+from compass_ray.core.selection import DRAWN_BY_QUOTA, Method, Selection, SelectionRule, select_rows
 from compass_ray.records.allocation import AllocationRecord, MatchedRecord, NoiseRecord, QuotaRecord
 from compass_ray.row_selection.baseline_features import BaselineFeatures
 from compass_ray.row_selection.baselines import build_baseline, needs_features
 from compass_ray.row_selection.pool_view import PoolView
 from compass_ray.row_selection.problem import SelectionProblem
+from compass_ray.row_selection.subjects import select_by_subject
 
 
 @dataclass(frozen=True)
@@ -50,31 +53,56 @@ def select_by_method(
         ConfigError, ModelError: an input of a baseline is missing.
         ValueError: a baseline needs features, and none are given.
     """
+    if method == Method.ORACLE:
+        return _select_by_subject(config, problem, pool, seed, features)
+    if method == Method.OWN_REPEATED:
+        return _repeat_own_rows(config, problem, pool, seed)
     baseline = build_baseline(config, method, problem, pool, features) if features and needs_features(method) else None
     selection = apply_method(config, method, problem, pool, seed=seed, picker=baseline.picker if baseline else None)
     record = allocation_record(selection, method, problem, pool)
     if baseline:
-        matched = MatchedRecord(compass=int(selection.allocation.quota.sum()), taken=len(selection.rows))
         transfer = {} if baseline.transfer is None else {"transfer": baseline.transfer}
-        record = record.model_copy(update={**transfer, "matched": matched})
+        record = record.model_copy(update={**transfer, "matched": _matched(selection, len(selection.rows))})
     return MethodSelection(_selected_table(selection, problem, pool), record, len(selection.rows))
+
+
+def _select_by_subject(
+    config: SelectConfig, problem: SelectionProblem, pool: PoolView, seed: int, features: BaselineFeatures | None
+) -> MethodSelection:
+    """Rows of the method "oracle", recorded with the quotas of COMPASS by cluster, as for the baselines."""
+    if features is None:
+        raise ValueError("method 'oracle' needs the subjects of the guide prompts; pass features=.")
+    found = select_by_subject(build_rule(config, Method.ORACLE), problem, pool, features.guide_subjects(), seed=seed)
+    planned = replace(apply_method(config, Method.OWN_REPEATED, problem, pool, seed=seed), rows=found.selection.rows)
+    count = len(planned.rows)
+    changes = {"subjects": found.subjects, "matched": _matched(planned, count)}
+    record = allocation_record(planned, Method.ORACLE, problem, pool).model_copy(update=changes)
+    return MethodSelection(_selected_table(planned, problem, pool), record, count)
+
+
+def _repeat_own_rows(config: SelectConfig, problem: SelectionProblem, pool: PoolView, seed: int) -> MethodSelection:
+    """Own rows, repeated until they are as many as own and added rows of COMPASS. No row is added."""
+    selection = apply_method(config, Method.OWN_REPEATED, problem, pool, seed=seed)
+    rng = generator(seed, Method.OWN_REPEATED.value, problem.language)
+    repeats = repeat_evenly(len(problem.own), int(selection.allocation.quota.sum()), rng)
+    record = allocation_record(selection, Method.OWN_REPEATED, problem, pool)
+    record = record.model_copy(update={"matched": _matched(selection, len(repeats))})
+    repeated = replace(problem, own=np.concatenate([problem.own, problem.own[repeats]]))
+    return MethodSelection(_selected_table(selection, repeated, pool), record, 0)
+
+
+def _matched(selection: Selection, taken: int) -> MatchedRecord:
+    return MatchedRecord(compass=int(selection.allocation.quota.sum()), taken=taken)
 
 
 def apply_method(
     config: SelectConfig, method: str, problem: SelectionProblem, pool: PoolView, *, seed: int, picker: Picker | None = None
 ) -> Selection:
     """Rows that a method adds for a problem; baselines use a `picker`."""
-    candidates = Candidates(
-        pool.cluster[problem.others],
-        pool.proto[problem.others],
-        pool.margin[problem.others],
-        lambda positions: pool.stored_vectors(problem.others[positions]),
-        problem.guide_vectors,
-    )
     return select_rows(
         problem.trained_labels,
         problem.guide_labels,
-        candidates,
+        problem.candidates(pool, pool.cluster, pool.proto, pool.margin),
         pool.n_clusters,
         build_rule(config, method),
         seed=seed,
@@ -136,8 +164,8 @@ def allocation_record(selection: Selection, method: str, problem: SelectionProbl
 
 
 def build_rule(select: SelectConfig, method: str) -> SelectionRule:
-    """Selection rule of the settings; only COMPASS uses the boundary score."""
-    as_printed = select.paper_boundary_score and method == Method.COMPASS
+    """Selection rule of the settings; only COMPASS and its controls use the boundary score."""
+    as_printed = select.paper_boundary_score and method in DRAWN_BY_QUOTA
     return SelectionRule(
         method=Method(method),
         budget=float(select.budget),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from compass_ray.config import BiasConfig, ConfigError, RunConfig
 from compass_ray.core.bias_simulation import SimulatedBias, simulate_bias
 from compass_ray.core.pseudo_subjects import pseudo_subjects
 from compass_ray.core.seeds import generator
+from compass_ray.core.selection import Candidates
 from compass_ray.row_selection.pool_store import KeyArray, prompt_keys
 from compass_ray.row_selection.pool_view import BoolArray, IntArray, PoolView
 
@@ -86,6 +88,19 @@ class SelectionProblem:
     """Embeddings (g, d) of prompts of that distribution, for `select.mode: nearest`. They may be fewer than the labels."""
     asked_labels: IntArray | None = None
     """Clusters of the guide prompts as traffic is assigned, where `guide_labels` count their options."""
+
+    def candidates(
+        self, pool: PoolView, cluster: npt.NDArray[Any], proto: npt.NDArray[Any], margin: npt.NDArray[Any]
+    ) -> Candidates:
+        """The candidates with their clusters and scores, given those of all pool rows, each (n,)."""
+        others = self.others
+        return Candidates(
+            cluster[others],
+            proto[others],
+            margin[others],
+            lambda positions: pool.stored_vectors(others[positions]),
+            self.guide_vectors,
+        )
 
 
 def first_adapter_problem(config: RunConfig, language: str, pool: PoolView, guide: Guide) -> SelectionProblem:

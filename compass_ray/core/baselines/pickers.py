@@ -75,6 +75,30 @@ class TopKPicker:
         return PickedRows(taken, self.scores[taken])
 
 
+QUANTILES = 5
+"""Parts of the candidates in the quantile test."""
+
+
+@dataclass(frozen=True)
+class QuantilePicker:
+    """Uniform sampling from one of five equal parts of the candidates by `scores` float64[n]; part 1 has the highest.
+
+    At most a fifth of the candidates, rounded down, is drawn, so that every part gives as many rows.
+
+    >>> QuantilePicker(np.array([0.1, 0.5, 0.2, 0.4, 0.3]), 1)(3, np.random.default_rng(0)).position.tolist()
+    [1]
+    """
+
+    scores: FloatArray
+    quantile: int
+
+    def __call__(self, count: int, rng: np.random.Generator) -> PickedRows:
+        """Draw without replacement."""
+        part = np.array_split(np.argsort(-self.scores, kind="stable"), QUANTILES)[self.quantile - 1]
+        drawn = part[rng.choice(len(part), size=min(count, len(self.scores) // QUANTILES), replace=False)]
+        return PickedRows(drawn, self.scores[drawn])
+
+
 @dataclass(frozen=True)
 class UniformSubsetPicker:
     """Uniform sampling from the candidates with a score; `scores` float64[n] is NaN for excluded ones.

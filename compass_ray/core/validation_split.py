@@ -36,6 +36,20 @@ def split_holdout(labels: npt.ArrayLike, fraction: float, rng: np.random.Generat
     return held
 
 
+def split_holdout_rows(row_ids: npt.ArrayLike, labels: npt.ArrayLike, fraction: float, rng: np.random.Generator) -> BoolArray:
+    """`split_holdout` of distinct rows: all uses of a row, one of `row_ids` str[n], are held out together or not at all.
+
+    A repeated row in both parts would be validated on what was trained. Equal to `split_holdout` if no row repeats.
+
+    >>> split_holdout_rows(["a", "b", "a"], [0, 0, 0], 0.5, np.random.default_rng(0)).tolist()
+    [False, True, False]
+    """
+    _, first, row = np.unique(np.asarray(row_ids), return_index=True, return_inverse=True)
+    distinct = np.sort(first)
+    held = split_holdout(np.asarray(labels)[distinct], fraction, rng)
+    return np.asarray(held[np.searchsorted(distinct, first[row])])
+
+
 def validation_weights(labels: npt.ArrayLike, p_eval: npt.ArrayLike) -> FloatArray:
     """Weights float64[n] with mean 1 under which held-out rows with cluster `labels` int[n] follow `p_eval`.
 

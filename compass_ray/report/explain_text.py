@@ -15,6 +15,9 @@ from compass_ray.report.nearest_rows import NearestGuidePrompt, Neighbours
 from compass_ray.report.run_reader import METHODS, language_name
 
 COMPASS = "compass"
+PLACEBO = "placebo"
+_BY_QUOTA = (COMPASS, PLACEBO)
+"""Methods that draw a quota of rows from each cluster."""
 MAX_QUOTED_CHARACTERS = 70
 """Characters of a prompt quoted within a sentence."""
 
@@ -27,6 +30,13 @@ _METHOD_REASONS: Mapping[str, str] = {
     "dsir": "It was drawn by its importance weight: the likelihood of its n-grams in the guide set relative to the candidates. "
     "Log weight: {score}.",
     "nearest": "It is among the candidates most similar to a guide prompt. Cosine: {score}.",
+    "round_robin": "A guide prompt took it in its turn: the most similar candidate that no prompt had taken. Cosine: {score}.",
+    "oracle": "It was drawn within its subject, as COMPASS draws within a cluster. Score at its draw: {score}.",
+    **{
+        f"quantile_{number}": f"It was drawn at random from fifth {number} of the candidates by distance to the nearest guide "
+        "prompt; fifth 1 is the nearest. Cosine: {score}."
+        for number in range(1, 6)
+    },
 }
 """Reason for a selected row, by method other than COMPASS."""
 
@@ -93,12 +103,17 @@ def shorten(prompt: str, longest: int = MAX_QUOTED_CHARACTERS) -> str:
 
 def _explain_gap(allocation: AllocationRecord, cluster: int) -> str:
     quota, shares = allocation.quota(cluster), allocation.shares(cluster)
-    if allocation.method != COMPASS:
+    if allocation.method not in _BY_QUOTA:
         return f"Method {allocation.method} does not use clusters. The row is in cluster {cluster}."
     if cluster < 0:
-        return "The row is noise: it is in no cluster. COMPASS never selects noise."
+        return f"The row is noise: it is in no cluster. {METHODS[allocation.method]} never selects noise."
     if quota is None or shares is None:
         return f"This selection has no cluster {cluster}."
+    if allocation.method == PLACEBO:
+        return (
+            f"Cluster {cluster} has the quota {quota.quota} of the {allocation.budget} rows to add, by a random permutation of "
+            f"the quotas of COMPASS. Its gap has no influence."
+        )
     return (
         f"Cluster {cluster} has {quota.n_eval} guide prompts ({shares.guide:.1%} of all) and {quota.n_target} rows of "
         f"{language_name(allocation.language)} ({shares.own:.1%} of all). Its weight is {quota.weight:.3g}, and its quota is "
@@ -117,10 +132,10 @@ def _explain_draw(allocation: AllocationRecord, row: Mapping[str, Any], source: 
         )
     if source == allocation.language:
         return "It is one of the language's own rows that the bias simulation removed."
-    if allocation.method != COMPASS:
+    if allocation.method not in _BY_QUOTA:
         return _explain_omission(allocation)
     quota = allocation.quota(cluster)
-    if cluster < 0 or quota is None or not quota.weight:
+    if cluster < 0 or quota is None or not (quota.weight or quota.quota):
         return "It was not selected: its cluster has weight 0."
     return f"It was a candidate but was not selected: {quota.selected} of {quota.n_aux} candidates in its cluster were."
 
@@ -139,7 +154,7 @@ def _count_candidates(allocation: AllocationRecord) -> int:
 
 
 def _explain_added(allocation: AllocationRecord, row: Mapping[str, Any]) -> str:
-    if allocation.method == COMPASS:
+    if allocation.method in _BY_QUOTA:
         return _describe_draw(allocation.quota(row["cluster"]), row)
     template = _METHOD_REASONS.get(allocation.method, "It was selected with a score of {score}.")
     return template.format(

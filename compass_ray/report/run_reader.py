@@ -40,6 +40,11 @@ METHODS: Mapping[str, str] = {
     "langsim": "LangSim",
     "dsir": "DSIR",
     "nearest": "nearest",
+    "round_robin": "round robin",
+    "placebo": "placebo",
+    "oracle": "oracle",
+    "own_repeated": "own rows repeated",
+    **{f"quantile_{number}": f"quantile {number}" for number in range(1, 6)},
     "compass_fft": "COMPASS-FFT",
     "compass": "COMPASS",
 }

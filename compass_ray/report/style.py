@@ -75,6 +75,11 @@ METHOD_STYLES: dict[str, MethodStyle] = {
     "langsim": MethodStyle("#b5477f", ">"),
     "dsir": MethodStyle("#6a3fb5", "X"),
     "nearest": MethodStyle("#5a7a00", "h"),
+    "round_robin": MethodStyle("#0b7285", "*"),
+    "placebo": MethodStyle("#7a4b2a", "x"),
+    "oracle": MethodStyle("#8f2d8f", "8"),
+    "own_repeated": MethodStyle("#a04000", "1"),
+    **{f"quantile_{number}": MethodStyle("#4a5568", f"${number}$") for number in range(1, 6)},
     "compass_fft": MethodStyle("#b3261e", "p"),
 }
 OTHER_STYLE = MethodStyle("#6b7280", "d")

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from compass_ray.clustering.centroids import spherical_means
 from compass_ray.config import ConfigError
@@ -60,7 +62,7 @@ class SubjectSelection:
 def select_by_subject(
     rule: SelectionRule, problem: SelectionProblem, pool: PoolView, guide_subjects: Sequence[str | None], *, seed: int
 ) -> SubjectSelection:
-    """Rows that COMPASS adds with subjects as clusters.
+    """Rows that COMPASS adds with subjects as clusters; the clustering of the run has no influence.
 
     Prototype and boundary scores are those of the subjects' mean directions over the pool.
 
@@ -69,16 +71,18 @@ def select_by_subject(
     """
     labels = SubjectLabels.of(pool, guide_subjects, problem.language)
     proto, margin = _scores(pool, labels.pool)
+    order = pc.sort_indices(pool.row_id.take(pa.array(problem.others))).to_numpy().astype(np.int64)
     selection = select_rows(
         labels.pool[problem.own],
         labels.guide,
-        problem.candidates(pool, labels.pool, proto, margin),
+        replace(problem, others=problem.others[order]).candidates(pool, labels.pool, proto, margin),
         len(labels.names),
         rule,
         seed=seed,
         language=problem.language,
     )
-    rows = replace(selection.rows, cluster=pool.cluster[problem.others[selection.rows.index]].astype(np.int64))
+    index = order[selection.rows.index]
+    rows = replace(selection.rows, index=index, cluster=pool.cluster[problem.others[index]].astype(np.int64))
     return SubjectSelection(replace(selection, rows=rows), _records(selection, labels.names))
 
 

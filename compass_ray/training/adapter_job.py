@@ -158,7 +158,7 @@ def load_training_set(run: RunDir, selection: Artifact, config: RunConfig) -> Tr
     weights = selected["weight"].to_pylist()
     rows = [replace(text[i], weight=w) for i, w in zip(ids, weights, strict=True)]
     clusters = selected["cluster"].to_numpy().astype(np.int64)
-    held_out = holdout_mask(config, selection, clusters)
+    held_out = holdout_mask(config, selection, ids, clusters)
     guide_counts = AllocationRecord.read(selection).guide_counts
     return TrainingSet(
         ids, rows, clusters, held_out, validation_weights(clusters[held_out], guide_counts) if held_out.any() else np.ones(0)

@@ -18,7 +18,7 @@ from compass_ray.artifacts import Artifact
 from compass_ray.clustering.versions.active import clustering_of
 from compass_ray.config import RunConfig
 from compass_ray.core.seeds import generator
-from compass_ray.core.validation_split import split_holdout
+from compass_ray.core.validation_split import split_holdout_rows
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,16 @@ class TrainedRows:
         return [row for row, out in zip(self.row_ids, self.held_out, strict=True) if not out]
 
 
-def holdout_mask(config: RunConfig, selection: Artifact, clusters: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def holdout_mask(
+    config: RunConfig, selection: Artifact, row_ids: Sequence[str], clusters: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
     """bool[n]: the rows of a selection that no training uses, given their clusters int64[n] at selection."""
-    return split_holdout(clusters, config.train.holdout, generator(config.seed, "holdout", selection.name))
+    return split_holdout_rows(row_ids, clusters, config.train.holdout, generator(config.seed, "holdout", selection.name))
 
 
 def _read_rows(config: RunConfig, selection: Artifact) -> pa.Table:
     rows = selection.read_table("rows.parquet", ["row_id", "cluster", "role", "proto"])
-    held_out = holdout_mask(config, selection, rows["cluster"].to_numpy().astype(np.int64))
+    held_out = holdout_mask(config, selection, rows["row_id"].to_pylist(), rows["cluster"].to_numpy().astype(np.int64))
     return rows.append_column("held", pa.array(held_out))
 
 

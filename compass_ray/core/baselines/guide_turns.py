@@ -87,7 +87,7 @@ def _sort_keys(cosine: npt.NDArray[np.float32], position: IntArray, n: int) -> I
 def _largest(keys: IntArray, k: int) -> IntArray:
     """The `k` largest keys of each row, in any order."""
     drop = keys.shape[1] - k
-    return keys if drop <= 0 else np.partition(keys, drop, axis=1)[:, drop:]
+    return keys if drop <= 0 else np.partition(keys, drop - 1, axis=1)[:, drop:]
 
 
 def take_in_turns(ranked: RankedCandidates, order: IntArray, count: int) -> PickedRows:

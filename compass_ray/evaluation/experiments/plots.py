@@ -49,7 +49,7 @@ def _plot_intervals(axes: Axes, shown: Mapping[float, Interval], method: str) ->
 @with_style
 def plot_gaps(outcomes: Sequence[VariantOutcome], title: str) -> Figure:
     """Plot the divergence from the guide set of every method in every variant, and before selection."""
-    methods = [m for m in METHODS if m != "target" and any(m in o.gap for o in outcomes)]
+    methods = [m for m in METHODS if m not in ("target", "own_repeated") and any(m in o.gap for o in outcomes)]
     figure, axes = new_figure(6.4, 1.5 + 0.3 * len(outcomes))
     before = [(row, left.before) for row, o in enumerate(outcomes) for left in list(o.gap.values())[:1]]
     axes.scatter(

@@ -13,7 +13,7 @@ from compass_ray.report.plots import plot_divergences
 from compass_ray.report.run_reader import METHODS, RunReader, is_version, language_name
 from compass_ray.report.style import METHOD_STYLES, OTHER_STYLE
 
-_ADDS_NO_ROWS = ("target",)
+_ADDS_NO_ROWS = ("target", "own_repeated")
 """Methods that add no rows, so their divergence is the one before selection."""
 
 

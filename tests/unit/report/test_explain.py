@@ -172,6 +172,9 @@ def as_method(run: RunDir, publish: Publish, method: str, **row: Any) -> str:
             "in the guide set relative to the candidates. Log weight: 12.25",
         ),
         ("nearest", 0.75, "most similar to a guide prompt. Cosine: 0.75"),
+        ("round_robin", 0.75, "in its turn: the most similar candidate that no prompt had taken. Cosine: 0.75"),
+        ("oracle", 0.75, "within its subject, as COMPASS draws within a cluster"),
+        ("quantile_2", 0.75, "at random from fifth 2 of the candidates by distance to the nearest guide prompt"),
         ("all", None, "uses the complete pool"),
         ("another", 0.25, "selected with a score of 0.25"),
     ],
@@ -183,6 +186,14 @@ def test_other_methods_state_their_criterion(
     assert reason in found.sentences[1]
     assert found.neighbours is None
     assert f"by {method}" in found.lines()[0]
+
+
+def test_a_row_of_the_placebo_is_explained_by_its_permuted_quota(run: RunDir, publish: Publish) -> None:
+    found = explain_row(run, "sw", as_method(run, publish, "placebo", score=0.5), "placebo")
+    assert found.quota is not None
+    assert f"Cluster 9 has the quota {found.quota.quota} of the 80 rows to add, by a random permutation" in found.sentences[0]
+    assert "Its gap has no influence." in found.sentences[0]
+    assert "It was selected as number 1 of" in found.sentences[1]
 
 
 def test_a_selection_for_all_languages_is_explained_by_the_languages_part(run: RunDir, publish: Publish) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from compass_ray.config import ConfigError, SelectConfig
 from compass_ray.core.baselines.transfer_ranking import MEASURED
-from compass_ray.core.selection import Method
+from compass_ray.core.selection import QUANTILE_METHODS, Method
 from compass_ray.row_selection import (
     BaselineFeatures,
     MethodSelection,
@@ -27,7 +27,7 @@ from compass_ray.row_selection import (
 )
 from compass_ray.sources.typology import load_language_vectors, uriel
 
-BASELINES = ("langrank", "langsim", "dsir", "nearest")
+BASELINES = ("langrank", "langsim", "dsir", "nearest", "round_robin")
 SPOKEN = ("sw", "ny", "sn", "en", "ja", "ru", "bul")
 TEXT = {
     "sw": "mji mkuu wa nchi {} ni upi",
@@ -51,6 +51,11 @@ def shuffled() -> tuple[list[str], list[str], list[str]]:
     return list(ids), list(languages), list(prompts)
 
 
+def subject_of(row_id: str) -> str | None:
+    """Subjects that no cluster follows; some rows have none."""
+    return (None, "law", "food", "law", "art", "art", "maths")[int(row_id[-2:]) % 7]
+
+
 @pytest.fixture
 def pool() -> PoolView:
     ids, languages, _ = shuffled()
@@ -63,7 +68,7 @@ def pool() -> PoolView:
         position=order.astype(np.int32),
         prompt_key=np.arange(len(ids), dtype=np.uint64),
         language=pa.array([languages[i] for i in order]).dictionary_encode(),
-        subject=pa.array([None] * len(ids), pa.string()).dictionary_encode(),
+        subject=pa.array([subject_of(ids[i]) for i in order], pa.string()).dictionary_encode(),
         cluster=label[order].astype(np.int32),
         proto=np.full(len(ids), 0.5, np.float32),
         margin=rng.random(len(ids)).astype(np.float32),
@@ -83,7 +88,9 @@ def problem(pool: PoolView) -> SelectionProblem:
 def features() -> BaselineFeatures:
     _, languages, prompts = shuffled()
     texts = PoolTexts(prompts, languages)
-    return BaselineFeatures(lambda: ["столица страны 77", "столица страны 78"], lambda: GUIDE, lambda: texts)
+    return BaselineFeatures(
+        lambda: ["столица страны 77", "столица страны 78"], lambda: GUIDE, lambda: texts, lambda: ["art", None, "law"]
+    )
 
 
 @pytest.fixture
@@ -248,9 +255,12 @@ READ = {
     "random": COUNT,
     "dsir": COUNT,
     "nearest": COUNT,
+    "round_robin": COUNT,
+    "own_repeated": COUNT,
+    **dict.fromkeys(QUANTILE_METHODS, COUNT),
     "langsim": {*COUNT, "transfer"},
     "langrank": {*COUNT, "transfer"},
-    "compass": {*COUNT, "mode", "tau", "delta", "as_printed"},
+    **{method: {*COUNT, "mode", "tau", "delta", "as_printed"} for method in ("compass", "placebo", "oracle")},
 }
 """The settings that each method's selection depends on."""
 

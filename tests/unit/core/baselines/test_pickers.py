@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compass_ray.core.baselines.pickers import (
+    QUANTILES,
     PermutedPicker,
     Picker,
+    QuantilePicker,
     SubsetPicker,
     TopKPicker,
     UniformPicker,
@@ -15,7 +17,7 @@ from compass_ray.core.baselines.pickers import (
 )
 from compass_ray.core.quotas import Overflow
 from compass_ray.core.seeds import generator
-from compass_ray.core.selection import Candidates, Method, SelectionRule, select_rows
+from compass_ray.core.selection import DRAWN_BY_QUOTA, Candidates, Method, SelectionRule, select_rows
 
 SCORES = st.lists(st.one_of(st.just(float("nan")), st.floats(-5, 5)), max_size=40).map(np.array)
 
@@ -46,6 +48,36 @@ def test_ties_go_to_the_earlier_row_in_the_order_given() -> None:
     assert found.score.tolist() == [0.9, 0.9, 0.5, 0.5]
 
 
+@given(st.lists(st.integers(-3, 3), max_size=30), st.integers(0, 30), st.integers(1, QUANTILES))
+def test_a_quantile_holds_a_fifth_of_the_candidates_and_every_one_gives_as_many(
+    values: list[int], count: int, quantile: int
+) -> None:
+    scores = np.array(values, float)
+    picked = QuantilePicker(scores, quantile)(count, np.random.default_rng(0))
+    n, position = len(values), picked.position.tolist()
+    assert len(position) == len(set(position)) == min(count, n // QUANTILES)
+    assert picked.score.tolist() == [values[i] for i in position]
+    for i in position:
+        above = sum(value > values[i] for value in values)
+        not_below = sum(value >= values[i] for value in values)
+        assert above < n * quantile / QUANTILES + 1, "too far for its fifth"
+        assert not_below > n * (quantile - 1) / QUANTILES - 1, "too near for its fifth"
+
+
+def test_the_five_quantiles_are_all_candidates_from_near_to_far() -> None:
+    scores = np.random.default_rng(0).permutation(20).astype(float)
+    drawn = [QuantilePicker(scores, q)(9, np.random.default_rng(q)) for q in range(1, QUANTILES + 1)]
+    assert [sorted(each.score.tolist(), reverse=True) for each in drawn] == [[19 - 4 * q - i for i in range(4)] for q in range(5)]
+
+
+def test_a_quantile_is_drawn_uniformly() -> None:
+    scores, rng = np.arange(10.0), np.random.default_rng(0)
+    wide = np.repeat(scores, 2)
+    counts = np.bincount(np.concatenate([QuantilePicker(wide, 5)(1, rng).position for _ in range(4000)]), minlength=20)
+    assert counts[4:].sum() == 0
+    assert counts[:4] == pytest.approx(1000, rel=0.1)
+
+
 def test_uniform_pickers_are_uniform() -> None:
     among = UniformSubsetPicker(np.array([1.0, np.nan, 2.0, 3.0]))
     rng = np.random.default_rng(0)
@@ -60,7 +92,8 @@ def pool() -> Candidates:
     return Candidates(labels, np.full(30, 0.5), np.zeros(30), lambda i: np.ones((len(i), 2), np.float32))
 
 
-BASELINES = [method for method in Method if method not in (Method.COMPASS, Method.TARGET, Method.RANDOM)]
+NO_BASELINES = {*DRAWN_BY_QUOTA, Method.TARGET, Method.RANDOM, Method.OWN_REPEATED}
+BASELINES = [method for method in Method if method not in NO_BASELINES]
 
 
 @pytest.mark.parametrize("method", BASELINES)

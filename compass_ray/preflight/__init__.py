@@ -37,6 +37,7 @@ from compass_ray.preflight.pins import Pins, apply_pins, pin, read_pins
 from compass_ray.preflight.resources import check_resources, describe_capacity, local_capacity
 from compass_ray.preflight.storage import check_storage, check_versions_alike
 from compass_ray.preflight.storage_probe import StorageProbe, driver_marker_file, probe_storage
+from compass_ray.preflight.subjects import check_subjects
 from compass_ray.preflight.training_cost import check_training_cost
 from compass_ray.preflight.versions import check_versions
 from compass_ray.sources.typology import vectors_source
@@ -85,6 +86,7 @@ def run_checks(
         check_rows,
         check_guides,
         check_methods,
+        check_subjects,
         check_models,
         check_remote_code,
         check_prompts,
@@ -108,6 +110,8 @@ def run_quick_checks(
     checks: list[CheckFunction] = [check_cluster, check_resources, check_storage, check_models, check_remote_code]
     if "pool" in stages:
         checks += [check_sources, check_rows]
+    if "select" in stages:
+        checks.append(check_subjects)
     results = [result for check in checks for result in check(context)]
     return results if _lacks_base(results) else [*results, *check_base(context)]
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from compass_ray import languages
 from compass_ray.config import ConfigError, PoolConfig, SourceConfig
 from compass_ray.sources.benchmarks.layouts import LAYOUTS, source_layout
+from compass_ray.sources.column_mapping import load_parts, require_columns
 from compass_ray.sources.pool import UNKNOWN_LANGUAGE, read_pool
 from compass_ray.sources.source_paths import ATLAS_SIZES, PARQUET, list_files, table_ending
 
@@ -55,6 +56,23 @@ def count_rows(source: SourceConfig, pool: PoolConfig, thorough: bool) -> Source
     except (OSError, pa.ArrowException, KeyError):
         return SourceCount()  # the pool stage reports the error
     return SourceCount()
+
+
+def has_subjects(source: SourceConfig, thorough: bool) -> bool | None:
+    """Whether a source has a column of subjects; None if it was not looked at. Text files are read if ``thorough``."""
+    if source.path in ATLAS_SIZES:
+        return True
+    try:
+        if files := _list_parquet_files(source):
+            require_columns(pq.read_schema(files[0]), source, ("subject",))
+            return True
+        if not (thorough and _is_small_text(source)):
+            return None
+        return any("subject" in part.table.column_names for part in load_parts(source, ("prompt",)))
+    except ConfigError:
+        return False
+    except (OSError, pa.ArrowException, KeyError):
+        return None  # check_sources or the pool stage reports it
 
 
 def _count_usable(source: SourceConfig, pool: PoolConfig) -> RowCounts:

@@ -135,8 +135,8 @@ def _explain_draw(allocation: AllocationRecord, row: Mapping[str, Any], source: 
     if allocation.method not in _BY_QUOTA:
         return _explain_omission(allocation)
     quota = allocation.quota(cluster)
-    if cluster < 0 or quota is None or not (quota.weight or quota.quota):
-        return "It was not selected: its cluster has weight 0."
+    if cluster < 0 or quota is None or not (quota.quota if allocation.method == PLACEBO else quota.weight):
+        return f"It was not selected: its cluster has {'quota' if allocation.method == PLACEBO else 'weight'} 0."
     return f"It was a candidate but was not selected: {quota.selected} of {quota.n_aux} candidates in its cluster were."
 
 

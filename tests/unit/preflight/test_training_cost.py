@@ -32,3 +32,11 @@ def test_a_row_that_may_be_longer_than_a_step_is_told(run: RunDir, machine: Clus
     assert result.found.endswith(", but a row may have 80")
     assert result.remedy.startswith("set train.step_tokens to 80 or more")
     assert not result.blocking
+
+
+def test_own_rows_repeated_are_told_to_be_the_target_again(run: RunDir, machine: ClusterEnvironment) -> None:
+    methods = "select.methods=[target,own_repeated,compass]"
+    [_, result] = _check(run, machine, methods, "train.tokens=6400", "train.step_tokens=64", "train.max_tokens=64")
+    assert result.found.startswith("own_repeated is trained as target is")
+    assert not result.blocking
+    assert _check(run, machine, methods) == []

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from compass_ray.core.choice_measures import ItemMeasures
 from compass_ray.records.base import FileRecord, Record
 
 
@@ -56,4 +57,10 @@ class ScoredItems:
     """bool[n]"""
     chance: npt.NDArray[np.float64]
     """float64[n]: 1 / number of options of the item."""
+    families: tuple[str | None, ...]
+    truncated: npt.NDArray[np.bool_]
+    """bool[n]: the end of a reply was cut off, so that the measures of the item are those of a part."""
+    measures: ItemMeasures | None = None
+    """None for an evaluation of a former version."""
+    text: TextRecord | None = None
     low_subjects: tuple[str, ...] = ()

@@ -31,7 +31,7 @@ from compass_ray.config import RunConfig
 from compass_ray.report.blocks import ReportSection
 from compass_ray.report.comparison import Comparison, compare
 from compass_ray.report.run_reader import METHODS, RunReader, is_version
-from compass_ray.report.sections import accuracy, added_rows, gaps, reproducibility, timing, traffic, training_curves
+from compass_ray.report.sections import accuracy, added_rows, gaps, measures, reproducibility, timing, traffic, training_curves
 from compass_ray.texts import make_visible
 
 PAGE = "index.html"
@@ -148,6 +148,7 @@ def _sections(
     codes = config.languages
     return [
         accuracy.section(reader, codes, comparison),
+        measures.section(reader, config),
         gaps.section(reader, codes),
         added_rows.section(reader, codes),
         training_curves.section(reader, codes, config.serve.method),

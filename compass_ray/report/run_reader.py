@@ -20,6 +20,8 @@ from pydantic import ValidationError
 from compass_ray.artifacts import FULL_FINETUNING, SHARED, Artifact, RunDir, clustering_key, jsonl_log, owner, version_of
 from compass_ray.clustering.versions import INITIAL_CLUSTERING, clustering_of
 from compass_ray.config import RunConfig
+from compass_ray.core.choice_measures import ItemMeasures, measure_items
+from compass_ray.core.families import family_of
 from compass_ray.languages import LANGUAGES
 from compass_ray.records.allocation import AllocationRecord
 from compass_ray.records.base import FileRecord, Record
@@ -50,6 +52,9 @@ METHODS: Mapping[str, str] = {
 }
 """Display names of the compared methods, in the order of the tables."""
 
+_SCORED_COLUMNS = ["item_id", "subject", "answer", "predicted", "log_probs"]
+_MEASURED_COLUMNS = ("log_prob_sums", "characters", "bytes", "family", "truncated")
+"""Columns that evaluations of former versions lack."""
 _VERSION = re.compile(r"v\d+")
 
 
@@ -135,7 +140,7 @@ class RunReader:
 
     def _read_scored(self, name: str, language: str) -> ScoredItems | None:
         artifact = self.run.evaluation(name, language)
-        table = _read_table(artifact, "items.parquet", ["item_id", "subject", "answer", "predicted", "log_probs"])
+        table = _read_table(artifact, "items.parquet", _SCORED_COLUMNS, _MEASURED_COLUMNS)
         if table is None:
             return None
         results = _read_record(EvaluationRecord, artifact) or EvaluationRecord()
@@ -146,6 +151,10 @@ class RunReader:
             subjects=tuple(table["subject"].to_pylist()),
             correct=np.asarray(pc.equal(table["answer"], table["predicted"])).astype(bool),
             chance=np.array([1 / max(np.isfinite(each).sum(), 1) for each in table["log_probs"].to_pylist()], np.float64),
+            families=tuple(_column(table, "family") or map(family_of, table["subject"].to_pylist())),
+            truncated=np.array(_column(table, "truncated") or [False] * table.num_rows, np.bool_),
+            measures=_read_measures(table),
+            text=results.text,
             low_subjects=results.low_subjects,
         )
 
@@ -243,8 +252,22 @@ def _read_record(kind: type[F], artifact: Artifact) -> F | None:
     return kind.read(artifact) if _has(artifact, kind.FILE) else None
 
 
-def _read_table(artifact: Artifact, file: str, columns: list[str] | None = None) -> pa.Table | None:
-    return artifact.read_table(file, columns) if _has(artifact, file) else None
+def _column(table: pa.Table, name: str) -> list[Any]:
+    """The values of a column; empty if the table is of a former version."""
+    return list(table[name].to_pylist()) if name in table.column_names else []
+
+
+def _read_measures(table: pa.Table) -> ItemMeasures | None:
+    if any(name not in table.column_names or table[name].null_count for name in _MEASURED_COLUMNS[:3]):
+        return None
+    sums, characters, sizes = (table[name].to_pylist() for name in _MEASURED_COLUMNS[:3])
+    return measure_items(sums, characters, sizes, table["answer"].to_numpy())
+
+
+def _read_table(
+    artifact: Artifact, file: str, columns: list[str] | None = None, optional: tuple[str, ...] = ()
+) -> pa.Table | None:
+    return artifact.read_table(file, columns, optional) if _has(artifact, file) else None
 
 
 def _has(artifact: Artifact, file: str) -> bool:

@@ -27,6 +27,7 @@ from tests.unit.fakes import record_contents
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 QUESTIONS = (
     "Did it help?",
+    "What do other measures say?",
     "Where was the gap?",
     "What was added, and from where?",
     "How did training go?",

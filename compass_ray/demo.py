@@ -24,6 +24,7 @@ from compass_ray.demo_traffic import DemoTraffic, draw_demo_traffic, pick_questi
 from compass_ray.progress import Progress, silent
 from compass_ray.records.decisions import UpdateFailedRecord
 from compass_ray.records.updates import ChangeRecord, GateRecord, UpdateRecord
+from compass_ray.report.run_reader import RunReader
 from compass_ray.serving import monitor_actor
 from compass_ray.serving.monitor_actor import MonitorClient
 from compass_ray.stages import report
@@ -225,11 +226,13 @@ def _compare(config: RunConfig, run: RunDir, outcome: UpdateResult, traffic: Dem
 
 
 def _results(config: RunConfig, run: RunDir, outcome: UpdateResult, traffic: DemoTraffic) -> UpdateRecord:
-    def change(subjects: tuple[str, ...]) -> ChangeRecord:
-        items, before = _accuracy(run, config.serve.method, outcome.language, subjects)
-        _, after = _accuracy(run, outcome.to_version, outcome.language, subjects)
-        return ChangeRecord(items=items, before=before, after=after)
+    reader = RunReader(run)
 
+    def change(subjects: tuple[str, ...]) -> ChangeRecord:
+        before, after = (_mean_answers(reader, name, outcome.language, subjects) for name in names)
+        return ChangeRecord(items=before.items, before=before.accuracy, after=after.accuracy, chance=before.chance)
+
+    names = (config.serve.method, outcome.to_version)
     return UpdateRecord(
         language=outcome.language,
         from_version=outcome.from_version,
@@ -242,7 +245,17 @@ def _results(config: RunConfig, run: RunDir, outcome: UpdateResult, traffic: Dem
     )
 
 
-def _accuracy(run: RunDir, name: str, language: str, subjects: tuple[str, ...]) -> tuple[int, float]:
-    items = run.evaluation(name, language).read_table("items.parquet", ["subject", "answer", "predicted"]).to_pylist()
-    right = [item["answer"] == item["predicted"] for item in items if item["subject"] in subjects]
-    return len(right), sum(right) / max(len(right), 1)
+@dataclass(frozen=True)
+class _MeanAnswers:
+    items: int
+    accuracy: float
+    chance: float | None
+
+
+def _mean_answers(reader: RunReader, name: str, language: str, subjects: tuple[str, ...]) -> _MeanAnswers:
+    """Accuracy of an evaluation on the items of some subjects, and its chance level."""
+    scored = reader.scored_items(name, language)
+    chosen = [i for i, subject in enumerate(scored.subjects) if subject in subjects] if scored else []
+    if not scored or not chosen:
+        return _MeanAnswers(0, 0.0, None)
+    return _MeanAnswers(len(chosen), float(scored.correct[chosen].mean()), float(scored.chance[chosen].mean()))

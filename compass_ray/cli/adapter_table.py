@@ -10,12 +10,11 @@ from compass_ray.cli.output import to_json
 if TYPE_CHECKING:
     from compass_ray.registry import AdapterEntry, LivePointer
 
-COLUMNS = ("language", "version", "", "created (UTC)", "parent", "rows", "accuracy", "loss on its window")
+COLUMNS = ("language", "version", "", "created (UTC)", "parent", "rows", "accuracy (chance)", "loss on its window")
 
 
 def to_row(entry: AdapterEntry) -> list[Any]:
     """Table row of a version, in the order of `COLUMNS`."""
-    accuracy = "" if entry.accuracy is None else f"{entry.accuracy:.3f}"
     return [
         entry.name.language,
         entry.name.version,
@@ -23,7 +22,7 @@ def to_row(entry: AdapterEntry) -> list[Any]:
         format_time(entry.finished),
         entry.lineage.parent or "",
         entry.metrics.get("rows", ""),
-        accuracy,
+        _accuracy(entry),
         _losses(entry, "window"),
     ]
 
@@ -58,7 +57,7 @@ def describe(entry: AdapterEntry, live: LivePointer | None) -> list[str]:
         "updated from": lineage.parent or "none (first version)",
         "trained on": ", ".join(f"{name} ({fingerprint})" for name, fingerprint in lineage.trained_on.items()),
         "software": lineage.commit or "",
-        "accuracy": "" if entry.accuracy is None else f"{entry.accuracy:.3f} on the test set of the language",
+        "accuracy": f"{_accuracy(entry)} on the test set of the language" if _accuracy(entry) else "",
         "gate": entry.gate.get("reason", ""),
         **{name.replace("_", " "): value for name, value in entry.metrics.items()},
         "problem": entry.problem,
@@ -83,6 +82,12 @@ def _history(live: LivePointer) -> list[str]:
 
 def _since(moment: float | None) -> str:
     return "" if not moment else f" since {datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _accuracy(entry: AdapterEntry) -> str:
+    """The accuracy with its chance level, if both are known; empty if the version was not evaluated."""
+    chance = "" if entry.chance is None else f" ({entry.chance:.3f})"
+    return "" if entry.accuracy is None else f"{entry.accuracy:.3f}{chance}"
 
 
 def _losses(entry: AdapterEntry, what: str) -> str:

@@ -91,7 +91,7 @@ def _ignore(line: str) -> None:
 def _print(where: RunDir, outcomes: ExperimentOutcomes) -> None:
     from compass_ray.evaluation.experiments import build_tables
 
-    for table in build_tables(outcomes):
+    for table in (each for each in build_tables(outcomes) if not each.folded):
         out.print(f"\n[bold]{escape(table.title)}[/]", highlight=False, soft_wrap=True)
         for part in split_columns(table.rows, out.width):
             print_rows(list(part[0]), [list(row) for row in part[1:]])

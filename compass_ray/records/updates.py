@@ -92,6 +92,8 @@ class ChangeRecord(Record):
     items: int
     before: float
     after: float
+    chance: float | None = None
+    """Accuracy of a choice at random. Records of former versions have none."""
 
 
 class UpdateRecord(FileRecord):

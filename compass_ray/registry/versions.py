@@ -41,6 +41,8 @@ class AdapterEntry:
     """The gate's measurements and verdict for an update; empty for a first version."""
     accuracy: float | None = None
     """Accuracy on the language's test set, if evaluated."""
+    chance: float | None = None
+    """Accuracy of a choice at random; None for an evaluation of a former version."""
     problem: str = ""
     """Why details are missing."""
 
@@ -123,7 +125,8 @@ def _entry(run: RunDir, name: AdapterName, manifest: Manifest, versions: Mapping
         metrics=manifest.metrics,
         lineage=lineage,
         gate=_gate(run, name) if parent else {},
-        accuracy=_accuracy(run, name),
+        accuracy=_evaluated(run, name).get("accuracy"),
+        chance=_evaluated(run, name).get("chance"),
     )
 
 
@@ -145,7 +148,8 @@ def _gate(run: RunDir, name: AdapterName) -> Mapping[str, Any]:
     return GateRecord.read(update).to_json() if update.manifest() else {}
 
 
-def _accuracy(run: RunDir, name: AdapterName) -> float | None:
+def _evaluated(run: RunDir, name: AdapterName) -> Mapping[str, Any]:
+    """Metrics of the evaluation of a version; empty if it was not evaluated."""
     method = run.read_config().serve.method if name.version == FIRST_VERSION else name.version
     evaluated = run.evaluation(method, name.language).manifest()
-    return None if evaluated is None else evaluated.metrics.get("accuracy")
+    return {} if evaluated is None else evaluated.metrics

@@ -158,7 +158,8 @@ def describe_change(group: str, outcome: ChangeRecord | None) -> str:
     """Accuracy on one group of subjects before and after an update, as words."""
     if outcome is None or not outcome.items:
         return f"{group}: not measured"
-    return f"{group} {outcome.before:.1%} before and {outcome.after:.1%} after ({outcome.items} items)"
+    chance = "" if outcome.chance is None else f", chance {outcome.chance:.1%}"
+    return f"{group} {outcome.before:.1%} before and {outcome.after:.1%} after ({outcome.items} items{chance})"
 
 
 def _traffic(timeline: LanguageTimeline) -> str:

@@ -15,11 +15,13 @@ import numpy as np
 from compass_ray import pipeline
 from compass_ray.artifacts import read_attempts
 from compass_ray.core.bootstrap import paired_bootstrap
+from compass_ray.core.choice_measures import MEASURES
 from compass_ray.core.seeds import generator
 from compass_ray.evaluation.experiments.artifact_reuse import REUSED_FROM
 from compass_ray.evaluation.experiments.results import (
     AccuracyDifference,
     ExperimentOutcomes,
+    MethodMeasures,
     RemainingGap,
     SeedGroup,
     SeedStatistics,
@@ -29,7 +31,8 @@ from compass_ray.evaluation.experiments.results import (
 from compass_ray.evaluation.experiments.run_variants import VariantAttempt
 from compass_ray.evaluation.experiments.variants import Experiment
 from compass_ray.records.evaluations import ScoredItems
-from compass_ray.report.comparison import SCOPES, Scope, compare, low_subjects
+from compass_ray.report.comparison import MEAN, SCOPES, Scope, compare, low_subjects
+from compass_ray.report.measures import MEASURE_SCOPES, MeasureRows, MeasureScope, measure
 from compass_ray.report.run_reader import METHODS, RunReader
 
 _TRAINING = ("train", "full")
@@ -49,6 +52,7 @@ def _read_outcome(experiment: Experiment, attempt: VariantAttempt, readers: Mapp
     variant, own = attempt.variant, readers[attempt.variant.name]
     reference = experiment.reference_for(variant)
     compared = compare(attempt.run, variant.config)
+    measured = measure(own, variant.config)
     means = {scope: mean for scope in SCOPES if (mean := compared.mean_row(scope))}
     differ = {} if reference == variant else _differences(attempt, own, readers[reference.name])
     return VariantOutcome(
@@ -60,6 +64,9 @@ def _read_outcome(experiment: Experiment, attempt: VariantAttempt, readers: Mapp
         failure=attempt.failure,
         accuracy={scope: dict(mean.accuracy) for scope, mean in means.items()},
         items={scope: mean.items for scope, mean in means.items()},
+        chance={scope: mean.chance for scope, mean in means.items() if mean.chance is not None},
+        measures={scope: by for scope in MEASURE_SCOPES if (by := _mean_measures(measured, scope))},
+        text_bits_per_byte={m: bits for m in METHODS if (bits := measured.text_bits(MEAN, m)) is not None},
         reference=reference.name,
         difference=differ,
         gap={m: left for m in variant.config.select.methods if (left := _gap(own, m, variant.config.languages))},
@@ -67,6 +74,10 @@ def _read_outcome(experiment: Experiment, attempt: VariantAttempt, readers: Mapp
         cost=_cost(attempt),
         training=compared.costs,
     )
+
+
+def _mean_measures(measured: MeasureRows, scope: MeasureScope) -> dict[str, MethodMeasures]:
+    return {row.method: MethodMeasures(row.mean, row.families, row.languages) for row in measured.mean_rows(scope)}
 
 
 def _differences(attempt: VariantAttempt, own: RunReader, other: RunReader) -> dict[Scope, dict[str, AccuracyDifference]]:
@@ -152,6 +163,7 @@ def _group(name: str, members: Sequence[VariantOutcome], outcomes: Sequence[Vari
         difference={
             s: _spreads([{m: d.interval.mean for m, d in o.difference.get(s, {}).items()} for o in paired]) for s in SCOPES
         },
+        measures={s: by for s in MEASURE_SCOPES if (by := _measure_spreads([o.measures.get(s, {}) for o in members]))},
         gap=_spreads([{m: left.after for m, left in o.gap.items()} for o in members]),
     )
 
@@ -159,6 +171,16 @@ def _group(name: str, members: Sequence[VariantOutcome], outcomes: Sequence[Vari
 def _spreads(measured: Sequence[Mapping[str, float]]) -> dict[str, SeedStatistics]:
     found = {m: [each[m] for each in measured if m in each] for m in METHODS}
     return {m: summarize_seeds(values) for m, values in found.items() if values}
+
+
+def _measure_spreads(members: Sequence[Mapping[str, MethodMeasures]]) -> dict[str, dict[str, SeedStatistics]]:
+    """Statistics over seeds by method and measure."""
+    by_measure = {
+        name: _spreads([{m: v for m, each in by.items() if (v := each.mean.value(name)) is not None} for by in members])
+        for name in MEASURES
+    }
+    found = {m: {name: by[m] for name, by in by_measure.items() if m in by} for m in METHODS}
+    return {m: by for m, by in found.items() if by}
 
 
 def summarize_seeds(values: Sequence[float]) -> SeedStatistics:

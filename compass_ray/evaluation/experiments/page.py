@@ -17,6 +17,7 @@ from compass_ray.evaluation.experiments.tables import ResultTable, build_tables,
 from compass_ray.report.blocks import Block, PlotsBlock, ReportSection, TableBlock, TextBlock, missing_note, plot_image
 from compass_ray.report.comparison import SCOPES, includes_zero
 from compass_ray.report.page import PAGE, render
+from compass_ray.report.sections.measures import EXPLANATION
 
 RECORD = "experiment.json"
 _MAX_PLOTTED_VARIANTS = 24
@@ -34,10 +35,11 @@ def write_report(folder: RunDir, outcomes: ExperimentOutcomes) -> None:
 def build_sections(outcomes: ExperimentOutcomes) -> list[ReportSection]:
     """Build the sections of the page."""
     tables = build_tables(outcomes)
-    seeds = [_table(listing) for listing in tables if listing.kind == "seeds"]
+    seeds, measures = ([_table(listing) for listing in tables if listing.kind == kind] for kind in ("seeds", "measures"))
     return [
         ReportSection("variants", "What varies?", list(_variants(outcomes))),
         ReportSection("accuracy", "How does accuracy change?", list(_accuracy(outcomes, tables))),
+        *([ReportSection("measures", "What do other measures say?", [*measures, TextBlock(EXPLANATION)])] if measures else []),
         *([ReportSection("seeds", "How large is the variation over seeds?", [TextBlock(_SEEDS), *seeds])] if seeds else []),
         ReportSection("gap", "How does the gap change?", list(_gap(outcomes, tables))),
         ReportSection(
@@ -119,4 +121,4 @@ def _gap(outcomes: ExperimentOutcomes, tables: list[ResultTable]) -> Iterator[Bl
 
 
 def _table(listing: ResultTable) -> TableBlock:
-    return TableBlock(listing.title, listing.rows[0], listing.rows[1:])
+    return TableBlock(listing.title, listing.rows[0], listing.rows[1:], numbers=listing.names, folded=listing.folded)

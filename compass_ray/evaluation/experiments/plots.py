@@ -15,14 +15,23 @@ from compass_ray.core.bootstrap import Interval
 from compass_ray.evaluation.experiments.results import VariantOutcome
 from compass_ray.report.comparison import Scope
 from compass_ray.report.run_reader import METHODS
-from compass_ray.report.style import GUIDE, METHOD_STYLES, OTHER_STYLE, add_legend_below, new_figure, printable_label, with_style
+from compass_ray.report.style import (
+    GUIDE,
+    METHOD_STYLES,
+    MUTED,
+    OTHER_STYLE,
+    add_legend_below,
+    new_figure,
+    printable_label,
+    with_style,
+)
 
 _MAX_LABEL_LENGTH = 44
 
 
 @with_style
 def plot_accuracy(outcomes: Sequence[VariantOutcome], scope: Scope, confidence: float, title: str) -> Figure:
-    """Plot the accuracy of every method in every variant, with intervals."""
+    """Plot the accuracy of every method in every variant, with intervals, and the chance level."""
     methods = [m for m in METHODS if any(m in o.accuracy.get(scope, {}) for o in outcomes)]
     figure, axes = new_figure(6.4, 1.4 + max(0.46, 0.11 * len(methods)) * len(outcomes))
     spacing = min(0.17, 0.8 / max(len(methods), 1))
@@ -30,6 +39,9 @@ def plot_accuracy(outcomes: Sequence[VariantOutcome], scope: Scope, confidence: 
         found = {row: o.accuracy.get(scope, {}).get(method) for row, o in enumerate(outcomes)}
         shown = {row + spacing * (index - (len(methods) - 1) / 2): interval for row, interval in found.items() if interval}
         _plot_intervals(axes, shown, method)
+    known = [(row, chance) for row, o in enumerate(outcomes) if (chance := o.chance.get(scope)) is not None]
+    lows, highs = ([row + side for row, _ in known] for side in (-0.45, 0.45))
+    axes.vlines([chance for _, chance in known], lows, highs, color=MUTED, linestyle=":", linewidth=1.2, label="chance")
     _label_rows(axes, outcomes)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from compass_ray.core.bootstrap import Interval
+from compass_ray.core.choice_measures import MeasureSummary
 from compass_ray.report.comparison import Scope
+from compass_ray.report.measures import MeasureScope
 from compass_ray.report.run_reader import METHODS
 from compass_ray.report.training_cost import TrainingCosts, describe_variants
 
@@ -54,6 +56,15 @@ class VariantCost:
 
 
 @dataclass(frozen=True)
+class MethodMeasures:
+    """Measures of a method: means over ``languages``, of means over families of items."""
+
+    mean: MeasureSummary
+    families: Mapping[str, MeasureSummary]
+    languages: int
+
+
+@dataclass(frozen=True)
 class VariantOutcome:
     """The results of one variant."""
 
@@ -66,6 +77,12 @@ class VariantOutcome:
     accuracy: Mapping[Scope, Mapping[str, Interval]]
     """Mean over languages, by scope and method."""
     items: Mapping[Scope, int]
+    chance: Mapping[Scope, float]
+    """Accuracy of a choice at random, by scope."""
+    measures: Mapping[MeasureScope, Mapping[str, MethodMeasures]]
+    """By scope and method. Methods are measured on the same items; evaluations of former versions have no measures."""
+    text_bits_per_byte: Mapping[str, float]
+    """Of the plain text of each language (``evaluate.texts``): mean over languages, by method."""
     reference: str
     difference: Mapping[Scope, Mapping[str, AccuracyDifference]]
     """Accuracy minus that of the reference, by scope and method; empty for the reference itself."""
@@ -96,6 +113,8 @@ class SeedGroup:
     accuracy: Mapping[Scope, Mapping[str, SeedStatistics]]
     difference: Mapping[Scope, Mapping[str, SeedStatistics]]
     """The variant of each seed minus the reference with the same seed."""
+    measures: Mapping[MeasureScope, Mapping[str, Mapping[str, SeedStatistics]]]
+    """By scope, method and measure."""
     gap: Mapping[str, SeedStatistics]
     """Remaining divergence in bits, by method."""
 

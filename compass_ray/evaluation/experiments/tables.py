@@ -1,7 +1,7 @@
 """Tables of the results of an experiment, as text for the terminal and the page.
 
-A dash means "not measured", so a failed variant has a row too. Accuracy is in percent, differences and deviations are in
-percentage points, divergences in bits.
+A dash means "not measured", so a failed variant has a row too. Accuracy and probability are in percent, differences and
+deviations in percentage points, divergences in bits.
 """
 
 from __future__ import annotations
@@ -9,10 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from compass_ray.evaluation.experiments.results import ExperimentOutcomes, RemainingGap, SeedStatistics, VariantOutcome
+from compass_ray.evaluation.experiments.results import (
+    ExperimentOutcomes,
+    MethodMeasures,
+    RemainingGap,
+    SeedStatistics,
+    VariantOutcome,
+)
 from compass_ray.report.blocks import format_number
 from compass_ray.report.comparison import SCOPES, Scope, format_percent, format_points
+from compass_ray.report.measures import MEASURE_SCOPES, MeasureScope
 from compass_ray.report.run_reader import METHODS
+from compass_ray.report.sections.measures import PRIMARY_HEADER, SECONDARY_HEADER, format_primary, format_secondary
 
 TextRows = list[tuple[str, ...]]
 _PLUS = "mean ± standard deviation"
@@ -25,11 +33,15 @@ class ResultTable:
     kind: str
     title: str
     rows: TextRows
+    names: int = 1
+    """Number of columns that name the row."""
+    folded: bool = False
+    """A detail, which the page folds and the terminal leaves out."""
 
 
 def build_tables(outcomes: ExperimentOutcomes) -> list[ResultTable]:
     """Build every table that has data."""
-    return [*_accuracies(outcomes), *_seeds(outcomes), *_gaps(outcomes), _cost(outcomes)]
+    return [*_accuracies(outcomes), *_measures(outcomes), *_seeds(outcomes), *_gaps(outcomes), _cost(outcomes)]
 
 
 def _accuracies(outcomes: ExperimentOutcomes) -> Iterator[ResultTable]:
@@ -52,9 +64,14 @@ def describe_reference(outcomes: ExperimentOutcomes) -> str:
 def _accuracy(outcomes: ExperimentOutcomes, scope: Scope) -> TextRows:
     methods = [m for m in outcomes.methods if any(m in o.accuracy.get(scope, {}) for o in outcomes.variants)]
     return [
-        ("variant", *(METHODS[m] for m in methods), "items"),
+        ("variant", "chance", *(METHODS[m] for m in methods), "items"),
         *(
-            (o.name, *(_share(o, scope, m) for m in methods), str(o.items[scope]) if scope in o.items else "–")
+            (
+                o.name,
+                format_percent(o.chance.get(scope)),
+                *(_share(o, scope, m) for m in methods),
+                str(o.items[scope]) if scope in o.items else "–",
+            )
             for o in outcomes.variants
         ),
     ]
@@ -73,6 +90,57 @@ def _difference(outcomes: ExperimentOutcomes, scope: Scope) -> TextRows:
     rows = [(name, *(format_points(by[m].interval if m in by else None) for m in methods)) for name, by in found.items()]
     items = {name: max((d.items for d in by.values()), default=0) for name, by in found.items()}
     return [("variant", *(METHODS[m] for m in methods), "items"), *((*row, str(items[row[0]] or "–")) for row in rows)]
+
+
+def _measures(outcomes: ExperimentOutcomes) -> Iterator[ResultTable]:
+    """The primary measures of the first scope that was measured; other scopes, measures and families are folded."""
+    scopes = [scope for scope in MEASURE_SCOPES if any(scope in outcome.measures for outcome in outcomes.variants)]
+    for scope in scopes:
+        title = f"Primary measures on {MEASURE_SCOPES[scope]}, mean over families and languages"
+        yield ResultTable("measures", title, _primary(outcomes, scope), names=2, folded=scope != scopes[0])
+    for scope in scopes:
+        found = list(_measured_methods(outcomes, scope))
+        rows = [(variant, METHODS[method], *format_secondary(each.mean)) for variant, method, each in found]
+        title = f"Secondary measures on {MEASURE_SCOPES[scope]}, mean over families and languages"
+        yield ResultTable("measures", title, [("variant", "method", *SECONDARY_HEADER), *rows], names=2, folded=True)
+        families = [
+            (
+                variant,
+                METHODS[method],
+                family,
+                *format_primary(summary),
+                format_percent(summary.accuracy_by_bytes),
+                str(summary.items),
+            )
+            for variant, method, each in found
+            for family, summary in each.families.items()
+        ]
+        header = ("variant", "method", "family", *PRIMARY_HEADER, "accuracy by bytes, %", "items")
+        title = f"By family of items on {MEASURE_SCOPES[scope]}, mean over languages"
+        yield ResultTable("measures", title, [header, *families], names=3, folded=True)
+
+
+def _measured_methods(outcomes: ExperimentOutcomes, scope: MeasureScope) -> Iterator[tuple[str, str, MethodMeasures]]:
+    """Variant, method and its measures, variant by variant."""
+    for outcome in outcomes.variants:
+        for method, measures in outcome.measures.get(scope, {}).items():
+            yield outcome.name, method, measures
+
+
+def _primary(outcomes: ExperimentOutcomes, scope: MeasureScope) -> TextRows:
+    texts = {o.name: o.text_bits_per_byte for o in outcomes.variants}
+    has_text = any(texts.values())
+    rows = [
+        (
+            variant,
+            METHODS[method],
+            *format_primary(each.mean),
+            str(each.mean.items),
+            *((format_number(texts[variant].get(method), 3),) if has_text else ()),
+        )
+        for variant, method, each in _measured_methods(outcomes, scope)
+    ]
+    return [("variant", "method", *PRIMARY_HEADER, "items", *(("text, bits per byte",) if has_text else ())), *rows]
 
 
 def _gaps(outcomes: ExperimentOutcomes) -> Iterator[ResultTable]:
@@ -100,9 +168,29 @@ def _seeds(outcomes: ExperimentOutcomes) -> Iterator[ResultTable]:
         if differ:
             name = f"Over seeds: difference from {describe_reference(outcomes)} on {title}, points, {_PLUS}"
             yield ResultTable("seeds", name, _spreads(differ))
+    yield from _measure_seeds(outcomes)
     left = {group.group: group.gap for group in outcomes.seeds}
     if any(left.values()):
         yield ResultTable("seeds", f"Over seeds: remaining divergence, bits, {_PLUS}", _spreads(left, scale=1.0, digits=3))
+
+
+def _measure_seeds(outcomes: ExperimentOutcomes) -> Iterator[ResultTable]:
+    scopes = [scope for scope in MEASURE_SCOPES if any(scope in group.measures for group in outcomes.seeds)]
+    for scope in scopes:
+        rows = [
+            (
+                group.group,
+                METHODS[method],
+                str(by["probability"].seeds),
+                _spread(by.get("bits_per_byte"), 1.0, 3),
+                _spread(by.get("probability"), 100.0, 2),
+            )
+            for group in outcomes.seeds
+            for method, by in group.measures.get(scope, {}).items()
+        ]
+        header = ("variant", "method", "seeds", "bits per byte", "probability, %")
+        name = f"Over seeds: primary measures on {MEASURE_SCOPES[scope]}, {_PLUS}"
+        yield ResultTable("seeds", name, [header, *rows], names=2, folded=scope != scopes[0])
 
 
 def _spreads(found: Mapping[str, Mapping[str, SeedStatistics]], *, scale: float = 100.0, digits: int = 1) -> TextRows:

@@ -20,7 +20,7 @@ SECONDARY_HEADER = (
     "Brier score",
     "its chance",
 )
-_EXPLANATION = (
+EXPLANATION = (
     "Bits per byte: -log2 of the probability of the correct reply, for each of its bytes; lower is better. Probability: that of "
     "the correct option, from a softmax over the options of log-probability for each byte. Chance is the probability of a choice "
     "at random. The end of turn does not count. Families of items weigh alike, and so do languages. All methods of a language "
@@ -54,7 +54,7 @@ def format_secondary(summary: MeasureSummary) -> tuple[str, ...]:
 def _blocks(measured: MeasureRows, config: RunConfig) -> Iterator[Block]:
     first, *others = [scope for scope in MEASURE_SCOPES if measured.rows_in(scope)]
     yield _primary(measured, first, folded=False)
-    yield TextBlock(_EXPLANATION if config.evaluate.scoring == "option" else f"{_EXPLANATION} {_LETTERS}")
+    yield TextBlock(EXPLANATION if config.evaluate.scoring == "option" else f"{EXPLANATION} {_LETTERS}")
     for scope in others:
         yield _primary(measured, scope, folded=True)
     for scope in (first, *others):

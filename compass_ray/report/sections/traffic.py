@@ -76,7 +76,7 @@ def _updates(timeline: LanguageTimeline) -> Iterator[Block]:
         if found
     ]
     if rows:
-        header = ("update", "test items of", "subjects", "before, %", "after, %", "items")
+        header = ("update", "test items of", "subjects", "before, %", "after, %", "chance, %", "items")
         yield TableBlock("Accuracy before and after each update", header, rows, numbers=3)
 
 
@@ -91,8 +91,8 @@ def _losses(timeline: LanguageTimeline) -> Iterator[Block]:
         yield TableBlock("Losses that the gate measured, in nats per token", header, rows, numbers=2)
 
 
-def _change(outcome: ChangeRecord) -> tuple[str, str, str]:
-    return format_percent(outcome.before), format_percent(outcome.after), str(outcome.items)
+def _change(outcome: ChangeRecord) -> tuple[str, ...]:
+    return (*map(format_percent, (outcome.before, outcome.after, outcome.chance)), str(outcome.items))
 
 
 def _decisions(timeline: LanguageTimeline) -> TableBlock:

@@ -26,7 +26,7 @@ def run(tmp_path: Path) -> RunDir:
     judged = run.update("sw", "v0002").begin(Identity("update", {}, {}))
     judged.write_json("gate.json", {"window_before": 2.0, "window_after": 1.5, "accepted": True, "reason": "accepted: better"})
     judged.publish()
-    run.evaluation("compass", "sw").begin(Identity("evaluate", {}, {})).publish({"accuracy": 0.625})
+    run.evaluation("compass", "sw").begin(Identity("evaluate", {}, {})).publish({"accuracy": 0.625, "chance": 0.25})
     registry.promote(run, "sw", "v0001", reason="first training")
     return run
 

@@ -24,7 +24,7 @@ def test_the_list_shows_state_and_parent_of_each_version(compass_ray: Command, r
     assert (done.code, done.err) == (0, "")
     header, first, second, third = (line.split() for line in done.out.splitlines())
     assert header[:2] == ["language", "version"]
-    assert (first[:3], first[-2:]) == (["sw", "v0001", "live"], ["40", "0.625"])
+    assert (first[:3], first[-3:]) == (["sw", "v0001", "live"], ["40", "0.625", "(0.250)"])
     assert second[:4] == ["sw", "v0002", "canary", "5%"]
     assert second[-5:] == ["v0001", "40", "2.000", "->", "1.500"]
     assert third[:3] == ["sw", "v0003", "shadow"]

@@ -244,7 +244,7 @@ UPDATE = {
     "from": "v0001",
     "to": "v0002",
     "old": {"items": 100, "before": 0.52, "after": 0.51},
-    "new": {"items": 60, "before": 0.3, "after": 0.45},
+    "new": {"items": 60, "before": 0.3, "after": 0.45, "chance": 0.25},
     "old_subjects": ["subject 0", "subject 1"],
     "new_subjects": ["subject 5"],
     "gate": GATE.to_json(),

@@ -26,7 +26,7 @@ def test_the_summary_has_all_five_parts(run: RunDir) -> None:
     assert decision == "Drift declared at prompt 450: p = 0.0005, twice in a row. v0002 was trained from v0001 after this alarm."
     assert gate.startswith("The gate accepted v0002: lower loss on the window")
     assert gate.endswith("v0002 was promoted at prompt 550 and is served from then on.")
-    assert "on new subjects 30.0% before and 45.0% after (60 items)" in outcome
+    assert "on new subjects 30.0% before and 45.0% after (60 items, chance 25.0%)" in outcome
     assert "on old subjects 52.0% before and 51.0% after (100 items)" in outcome
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 import statistics
 from pathlib import Path
@@ -55,6 +56,32 @@ def test_a_difference_is_the_mean_over_languages_of_paired_differences(two: list
     assert (found.interval.high - found.interval.low) / 2 == pytest.approx(1.96 * deviation, rel=0.15)
     assert first.difference == {}
     assert second.reference == first.name == "select.budget=0.4"
+
+
+def test_measures_are_means_over_families_and_languages(two: list[VariantAttempt]) -> None:
+    """Two options of 4 bytes with -2 and -8 nats: 0.5 and 2 nats for each byte."""
+    first, second = _measured(two).variants
+    right, wrong = (1 / (1 + math.exp(-1.5)), 1 / (1 + math.exp(1.5)))
+    found = first.measures["all"]["compass"]
+    shares = (0.25 + 0.5) / 2  # both families of a language have the same share of correct answers
+    assert (found.languages, found.mean.items, found.mean.chance) == (2, SW + HI, 0.5)
+    assert found.mean.accuracy_by_bytes == found.mean.accuracy_by_sum == pytest.approx(shares)
+    assert found.mean.probability == pytest.approx(shares * right + (1 - shares) * wrong)
+    assert found.mean.bits_per_byte == pytest.approx((shares * 0.5 + (1 - shares) * 2.0) / math.log(2))
+    assert found.families.keys() == {"family 0", "family 1"}
+    assert second.measures["low"].keys() == {"zero_shot", "compass"}
+    assert first.chance == {"low": 0.5, "all": 0.5}
+
+
+def test_every_table_of_accuracy_shows_the_chance_level(two: list[VariantAttempt]) -> None:
+    outcomes = _measured(two)
+    tables = [each for each in build_tables(outcomes) if each.kind in ("accuracy", "measures")]
+    assert len([each for each in tables if not each.folded]) == 3
+    assert all(any(cell.startswith("chance") for cell in each.rows[0]) for each in tables)
+    header, first, *_ = _listing(outcomes, "Primary measures on under-represented subjects").rows
+    assert header == ("variant", "method", "bits per byte", "probability, %", "chance, %", "items")
+    assert first[:2] == ("select.budget=0.4", "zero-shot")
+    assert first[4] == "50.0"
 
 
 def test_zero_shot_does_not_change_and_is_omitted_from_the_table(two: list[VariantAttempt]) -> None:
@@ -132,7 +159,7 @@ def test_a_variant_that_failed_has_its_row_and_its_reason(two: list[VariantAttem
     failed = make_attempts(experiment, tmp_path, **{"select.budget=1.6": "no <rows>", "select.budget=1.8": "no <rows>"})
     outcomes = collect_outcomes(experiment, [*two, *failed[2:]])
     assert outcomes.failures == {"no <rows>": ["select.budget=1.6", "select.budget=1.8"]}
-    assert _listing(outcomes, "Accuracy on all subjects").rows[3] == ("select.budget=1.6", "–", "–", "–")
+    assert _listing(outcomes, "Accuracy on all subjects").rows[3] == ("select.budget=1.6", "–", "–", "–", "–")
     assert _listing(outcomes, "Difference from select.budget=0.4 on all subjects").rows[2:] == [
         ("select.budget=1.6", "–", "–"),
         ("select.budget=1.8", "–", "–"),

@@ -46,7 +46,7 @@ class ItemMeasures:
     @property
     def bits_per_byte(self) -> FloatArray:
         """-log2 p of the correct reply for each of its UTF-8 bytes; NaN if it has none."""
-        return np.divide(self.bits, self.bytes, out=np.full(len(self), np.nan), where=self.bytes > 0)
+        return np.asarray(np.divide(self.bits, self.bytes, out=np.full(len(self), np.nan), where=self.bytes > 0))
 
     def values(self, measure: str) -> FloatArray:
         """float64[n] of one of `MEASURES`."""
@@ -218,7 +218,7 @@ def _pad(lists: Sequence[Sequence[float]], counts: IntArray, fill: float) -> Flo
 
 
 def _divide(totals: FloatArray, sizes: FloatArray) -> FloatArray:
-    return np.divide(totals, sizes, out=np.full(totals.shape, -np.inf), where=sizes > 0)
+    return np.asarray(np.divide(totals, sizes, out=np.full(totals.shape, -np.inf), where=sizes > 0))
 
 
 def _softmax(scores: FloatArray) -> FloatArray:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from compass_ray.artifacts import RunDir
 from compass_ray.config import BiasConfig, ConfigError, RunConfig
 from compass_ray.core.bias_simulation import SimulatedBias, simulate_bias
+from compass_ray.core.families import family_of
 from compass_ray.core.pseudo_subjects import pseudo_subjects
 from compass_ray.core.seeds import generator
 from compass_ray.core.selection import Candidates
@@ -178,7 +179,7 @@ def _simulate_bias(config: RunConfig, language: str, rows: IntArray, pool: PoolV
 def draw_bias(settings: BiasConfig, seed: int, language: str, subjects: Sequence[str | None]) -> SimulatedBias:
     """The rows that stay and the thinned subjects of a language, for the subject of each of its rows in order of row_id."""
     rng = generator(settings.seed_of(language, seed), "bias", language)
-    groups = [[each for each in subjects if each and each.partition("_")[0] in group] for group in settings.groups]
+    groups = [[each for each in subjects if each and family_of(each) in group] for group in settings.groups]
     return simulate_bias(subjects, p_low=settings.p_low, keep=settings.keep, groups=groups, rng=rng)
 
 

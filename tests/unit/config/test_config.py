@@ -128,6 +128,8 @@ def test_an_unknown_preset_error_names_the_closest() -> None:
         ("cluster.pca_dims=0", "cluster.pca_dims: .*0"),
         ("train.betas=[0.9, 1.0]", "train.betas.1: .*less than 1"),
         ("evaluate.confidence=1", "evaluate.confidence: .*less than 1"),
+        ("evaluate.families={a: [x, y], b: [y]}", "evaluate: families: 'y' is listed twice"),
+        ("evaluate.texts=${NO_SUCH}/a.txt", "evaluate.texts: the environment variable NO_SUCH is not set"),
         ("update.anchors=0", "update.anchors: .*greater than 0"),
         ("drift.permutations=50", "drift: with 50 permutations no p-value is below 0.0196"),
         ("languages=[]", "languages: no target language is given"),
@@ -408,6 +410,6 @@ def test_a_number_of_tokens_that_cannot_be_trained_is_refused(overrides: list[st
         load_run_config("atlas-test", overrides=overrides)
 
 
-@pytest.mark.parametrize("override", ["serve.port=1", "drift.window=9", "evaluate.resamples=9"])
+@pytest.mark.parametrize("override", ["serve.port=1", "drift.window=9", "evaluate.resamples=9", "evaluate.families={a: [b]}"])
 def test_later_settings_change_no_fingerprint(asked_for: Callable[[RunConfig], dict[str, str]], override: str) -> None:
     assert asked_for(load_run_config("atlas-test", overrides=[override])) == asked_for(load_run_config("atlas-test"))

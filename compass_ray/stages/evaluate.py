@@ -7,6 +7,7 @@ it is scored.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -241,7 +242,6 @@ def build_scored_table(items: pa.Table, scores: OptionScores, scoring: Scoring, 
     options, subjects = items["options"].to_pylist(), items["subject"].to_pylist()
     texts = [list(LETTERS[: len(each)]) for each in options] if scoring == "letter" else options
     counts, rows = [len(each) for each in options], range(items.num_rows)
-    ends = np.where(np.isnan(scores.ends), None, scores.ends)
     columns = {
         "item_id": items["item_id"],
         "subject": items["subject"],
@@ -252,7 +252,7 @@ def build_scored_table(items: pa.Table, scores: OptionScores, scoring: Scoring, 
         "family": items["family"] if "family" in items.column_names else [family_of(subject) for subject in subjects],
         "thinned": [subject in low_subjects for subject in subjects],
         "log_prob_sums": [scores.sums[i, : counts[i]].tolist() for i in rows],
-        "end_log_probs": [ends[i, : counts[i]].tolist() for i in rows],
+        "end_log_probs": [[None if math.isnan(end) else end for end in scores.ends[i, : counts[i]].tolist()] for i in rows],
         "tokens": [scores.tokens[i, : counts[i]].tolist() for i in rows],
         "characters": [[len(text) for text in each] for each in texts],
         "bytes": [[len(text.encode()) for text in each] for each in texts],

@@ -19,14 +19,14 @@ def check_training_cost(context: CheckContext) -> list[CheckResult]:
     if train.tokens is None or "train" not in context.stages:
         return []
     repeated = [_OWN_REPEATED] if {"target", "own_repeated"} <= set(context.config.select.methods) else []
-    return [_describe_cost(train, adapters), *repeated]
+    return [_describe_cost(train, train.tokens, adapters), *repeated]
 
 
-def _describe_cost(train: TrainConfig, adapters: int) -> CheckResult:
-    share = train.tokens // train.token_steps
+def _describe_cost(train: TrainConfig, tokens: int, adapters: int) -> CheckResult:
+    share = tokens // train.token_steps
     found = (
-        f"{train.tokens:,} tokens in {train.token_steps:,} steps of {share:,} for each adapter; {adapters:,} adapters, "
-        f"{adapters * train.tokens:,} tokens"
+        f"{tokens:,} tokens in {train.token_steps:,} steps of {share:,} for each adapter; {adapters:,} adapters, "
+        f"{adapters * tokens:,} tokens"
     )
     if train.max_tokens <= share:
         return CheckResult("training cost", found)

@@ -170,24 +170,22 @@ class _Cells:
 
 def _draw_means(cells: _Cells, resamples: int, rng: np.random.Generator) -> FloatArray:
     """float64[resamples]: the mean over drawn languages, over drawn seeds of each, over families of drawn items."""
-    languages = len(cells.scores)
     means = _draw_seed_means(cells, resamples, rng)
-    drawn = rng.integers(languages, size=(resamples, languages))
-    total = np.zeros((resamples, languages))
-    for language in range(languages):
-        trained = np.flatnonzero(cells.seeds[language])
-        times = drawn == language
-        seeds = rng.choice(trained, size=(*times.shape, len(trained)))
-        mean = np.take_along_axis(means[:, language, None, :], seeds, axis=2).mean(axis=2)
-        total = np.where(times, mean, total)
-    return np.asarray(np.nanmean(total, axis=1))
+    languages = rng.integers(len(cells.scores), size=(resamples, len(cells.scores), 1))
+    trained = np.argsort(~cells.seeds, axis=1, kind="stable")
+    count = cells.seeds.sum(1)[languages]
+    random = rng.random((resamples, len(cells.scores), means.shape[2]))
+    seeds = trained[languages, (random * count).astype(np.int64)]
+    drawn = means[np.arange(resamples)[:, None, None], languages, seeds]
+    used = np.arange(means.shape[2]) < count
+    return np.asarray(np.nanmean(np.where(used, drawn, 0.0).sum(2) / count[:, :, 0], axis=1))
 
 
 def _draw_seed_means(cells: _Cells, resamples: int, rng: np.random.Generator) -> FloatArray:
     """float64[resamples, L, S]: the mean of each seed over families of drawn items; NaN if no item of a language was drawn."""
     total = np.zeros((resamples, *cells.scores.shape[:2]))
     families = np.zeros((resamples, len(cells.scores)))
-    for family in range(cells.families):
+    for family in np.unique(cells.family):
         items = np.flatnonzero(cells.family == family)
         times = rng.multinomial(len(items), np.full(len(items), 1 / len(items)), size=resamples).astype(np.float64)
         count = times @ cells.present[:, items].T

@@ -1,6 +1,5 @@
 """Crossed intervals against brute force, against a plain t-interval, and by their coverage."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -45,28 +44,26 @@ def test_the_variance_is_that_of_resampled_languages_and_shared_items() -> None:
     family = np.repeat([0, 1], [60, 40])
     scores = simulate(rng, (8, 2, 100), 0.9, language=0.1, seed=0.05, item=0.5, own=0.2, noise=0.2)
 
-    def mean(languages: Any, items: Callable[[int], Any]) -> float:
-        values = []
-        for language in languages:
-            row, drawn = scores[language].mean(0), items(language)
-            values.append(np.mean([np.nanmean(row[drawn[family[drawn] == f]]) for f in (0, 1)]))
-        return float(np.mean(values))
+    resamples, n = 20_000, len(scores)
+    seed_means, present = np.nan_to_num(scores.mean(1)), ~np.isnan(scores[:, 0])
 
-    def draw(_: int = 0) -> Any:
-        return np.concatenate([rng.choice(np.flatnonzero(family == f), int((family == f).sum())) for f in (0, 1)])
+    def draw() -> Scores:
+        """How often each item is drawn, float64[resamples, 100], within its family."""
+        drawn = [rng.multinomial(k, np.full(k, 1 / k), size=resamples) for k in (60, 40)]
+        return np.concatenate(drawn, axis=1).astype(np.float64)
 
-    every, resamples = np.arange(100), 800
-    of_languages = np.var([mean(rng.integers(8, size=8), lambda _: every) for _ in range(resamples)]) * 8 / 7
+    def mean(language: int, times: Scores) -> Scores:
+        own, families = times * present[language], [family == 0, family == 1]
+        return np.mean([own[:, f] @ seed_means[language, f] / own[:, f].sum(1) for f in families], axis=0)
 
-    def together() -> float:
-        drawn = draw()
-        return mean(range(8), lambda _: drawn)
-
-    of_items = np.var([together() for _ in range(resamples)])
-    apart = np.var([mean(range(8), draw) for _ in range(resamples)])
+    means = np.array([mean(language, np.ones((1, 100)))[0] for language in range(n)])
+    of_languages = means[rng.integers(n, size=(resamples, n))].mean(1).var() * n / (n - 1)
+    same = draw()
+    of_items = np.mean([mean(language, same) for language in range(n)], axis=0).var()
+    apart = np.mean([mean(language, draw()) for language in range(n)], axis=0).var()
     found = crossed_variance([scores], family)
-    assert found.between[0, 0] == pytest.approx(of_languages, rel=0.15)
-    assert found.shared[0, 0] * 7 / 8 == pytest.approx(of_items - apart, rel=0.15)
+    assert found.between[0, 0] == pytest.approx(of_languages, rel=0.05)
+    assert found.shared[0, 0] * (n - 1) / n == pytest.approx(of_items - apart, rel=0.05)
 
 
 def test_without_shared_items_it_is_the_t_interval_over_languages() -> None:
@@ -106,6 +103,8 @@ def test_the_order_of_languages_seeds_and_items_does_not_matter(seed: int) -> No
 def test_families_weigh_alike_and_a_missing_seed_counts_for_nothing() -> None:
     scores = np.array([[[1.0, 0.0, 0.0, 0.0], [np.nan] * 4], [[1.0, np.nan, np.nan, 0.5], [0.0, np.nan, np.nan, 0.5]]])
     assert language_means(scores, [0, 1, 1, 1]).tolist() == [0.5, 0.5]
+    skipped = crossed_bootstrap(scores, [0, 2, 2, 2], resamples=20, rng=np.random.default_rng(0))
+    assert skipped.mean == 0.5
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The evidence of `protocol.yaml`: material, training and scoring at equal cost, statistics, and a page."""

@@ -1,0 +1,357 @@
+"""Statistics of a try by the protocol: contrasts of methods, claims with corrected p-values, controls, and equality of cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from benchmarks.paper.evidence.item_scores import (
+    Array,
+    GroupScores,
+    ItemGroup,
+    LanguageItems,
+    TryScores,
+    difference,
+    method_scores,
+    read_try,
+    text_difference,
+)
+from benchmarks.paper.evidence.measurements import MeasurementStore
+from benchmarks.paper.evidence.protocol import ZERO_SHOT, Protocol
+from compass_ray.core.bootstrap import Interval
+from compass_ray.core.crossed_interval import RESAMPLES, crossed_bootstrap, crossed_interval, language_means
+from compass_ray.core.effect_size import Wins, count_wins, least_detectable_difference, share_of_gain, signal_to_noise
+from compass_ray.core.holm import holm
+from compass_ray.core.seeds import generator
+from compass_ray.core.sign_flip import sign_flip_test
+
+TARGET, ORACLE = "target", "oracle"
+TEXT = "text"
+"""Name of the bits per byte of the plain text, among the measures."""
+_Z = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Method a less method b in one measure and group of items; positive if a is better."""
+
+    a: str
+    b: str
+    measure: str
+    group: ItemGroup
+    mean: float
+    interval: Interval | None
+    """Over languages, seeds and shared items; None with one language."""
+    bootstrap: Interval | None
+    """Percentiles over languages, seeds and items, in primary measures of all families."""
+    p_value: float
+    wins: Wins
+    by_language: Mapping[str, Interval]
+    """With an interval over items, families weighing alike."""
+    deviation: float
+    """Standard deviation between languages; NaN with one."""
+    seeds: int
+    share: Interval | None = None
+    """Of (oracle - target), for contrasts with target; None if either was not measured."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the protocol: a contrast in both primary measures, with p-values corrected over all claims."""
+
+    method: str
+    against: str
+    contrasts: Mapping[str, Contrast]
+    corrected: Mapping[str, float]
+
+    def verdict(self, level: float) -> str:
+        """``better``, ``worse`` or ``no difference``: both measures must agree in sign and be significant."""
+        signs = {np.sign(each.mean) for each in self.contrasts.values()}
+        if not self.contrasts or len(signs) != 1 or any(p > level for p in self.corrected.values()):
+            return "no difference"
+        return "better" if signs == {1.0} else "worse"
+
+
+@dataclass(frozen=True)
+class Harm:
+    """Change on subjects that were not thinned, against its margin."""
+
+    contrast: Contrast
+    margin: float
+
+    @property
+    def is_excluded(self) -> bool:
+        """Whether a loss above the margin is excluded by the interval."""
+        return self.contrast.interval is not None and self.contrast.interval.low > -self.margin
+
+
+@dataclass(frozen=True)
+class CostCheck:
+    """Tokens and steps of all trained adapters of the try."""
+
+    tokens: tuple[int, ...]
+    steps: tuple[int, ...]
+    adapters: int
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether all adapters saw as many tokens in as many steps."""
+        return len(self.tokens) <= 1 and len(self.steps) <= 1
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything that the page shows."""
+
+    scores: TryScores
+    excluded: Mapping[str, str]
+    """Languages left out of primary means, with the reason."""
+    means: Mapping[tuple[str, str], float]
+    """By method and measure, in the unit of the measure."""
+    chance: float
+    claims: tuple[Claim, ...]
+    contrasts: tuple[Contrast, ...]
+    families: tuple[Contrast, ...]
+    elsewhere: tuple[Contrast, ...]
+    harms: tuple[Harm, ...]
+    texts: tuple[Contrast, ...]
+    noise: Mapping[str, float]
+    """Signal-to-noise of each measure, if two seeds are measured."""
+    detectable: Mapping[tuple[str, str, str], tuple[float, float]]
+    """By a, b and measure: least detectable difference in as many languages as the evaluation has, uncorrected and corrected."""
+    cost: CostCheck
+
+
+def analyse(protocol: Protocol, store: MeasurementStore, attempt: str, resamples: int = RESAMPLES) -> Analysis:
+    """Analyse what is measured of a try; ``resamples`` are those of the bootstrap in the primary measures.
+
+    Raises:
+        ValueError: nothing is measured.
+    """
+    scores = read_try(protocol, store, attempt)
+    if not scores.languages:
+        raise ValueError(f"nothing is measured of the try {attempt!r} in {store.folder}")
+    excluded = {code: reason for code in scores.languages if (reason := _reason_to_exclude(scores, code))}
+    languages = tuple(code for code in scores.languages if code not in excluded) or tuple(scores.languages)
+    pairs = _pairs(protocol, scores)
+    contrasts = _contrasts(scores, pairs, tuple(protocol.measures), ItemGroup(), languages, resamples)
+    shown = [pair for pair in pairs if pair in _family_pairs(protocol, scores)]
+    families = [
+        each
+        for family in protocol.families
+        for each in _contrasts(scores, shown, protocol.primary, ItemGroup(family=family), languages)
+    ]
+    elsewhere = [
+        each
+        for present in (True, False)
+        for each in _contrasts(scores, shown, protocol.primary, ItemGroup(elsewhere=present), languages)
+    ]
+    return Analysis(
+        scores=scores,
+        excluded=excluded,
+        means=_means(scores, languages),
+        chance=float(np.mean([1 / n for code in languages for n in scores.languages[code].options])),
+        claims=_claims(protocol, contrasts),
+        contrasts=tuple(contrasts),
+        families=tuple(families),
+        elsewhere=tuple(elsewhere),
+        harms=_harms(protocol, scores, languages),
+        texts=tuple(_text_contrasts(scores, pairs, languages)),
+        noise=_noise(scores, languages),
+        detectable=_detectable(protocol, contrasts),
+        cost=_cost(scores),
+    )
+
+
+def _pairs(protocol: Protocol, scores: TryScores) -> list[tuple[str, str]]:
+    """Every method against target and random, and the claims of the protocol."""
+    measured = scores.methods
+    wanted = [*product(protocol.claims.methods, protocol.claims.against)]
+    wanted += [(a, b) for b in (TARGET, "random", ZERO_SHOT) for a in measured if a != b]
+    wanted += [(a, "placebo") for a in (*protocol.claims.methods, ORACLE)]
+    wanted += [(ORACLE, a) for a in protocol.claims.methods]
+    found = [(a, b) for a, b in dict.fromkeys(wanted) if a in measured and b in measured]
+    return [(a, b) for a, b in found if b not in (TARGET,) or a != ZERO_SHOT]
+
+
+def _family_pairs(protocol: Protocol, scores: TryScores) -> set[tuple[str, str]]:
+    a = {*protocol.claims.methods, ORACLE, "placebo"}
+    return set(product(a, (TARGET, "random")))
+
+
+def _contrasts(
+    scores: TryScores,
+    pairs: Sequence[tuple[str, str]],
+    measures: Sequence[str],
+    group: ItemGroup,
+    languages: Sequence[str],
+    resamples: int = 0,
+) -> list[Contrast]:
+    """Contrasts of all pairs in all measures; those in primary measures have a bootstrap too."""
+    found = []
+    for (a, b), measure in product(pairs, measures):
+        values = difference(scores, a, b, measure, group, languages)
+        if not values.is_empty:
+            times = resamples if measure in scores.protocol.primary else 0
+            found.append(_contrast(scores, (a, b), measure, group, values, times))
+    return found
+
+
+def _contrast(
+    scores: TryScores, pair: tuple[str, str], measure: str, group: ItemGroup, found: GroupScores, resamples: int = 0
+) -> Contrast:
+    a, b = pair
+    means, several = language_means(found.values, found.family), len(found.languages) > 1
+    rng = generator(0, "evidence", a, b, measure, str(group))
+    return Contrast(
+        a=a,
+        b=b,
+        measure=measure,
+        group=group,
+        mean=float(means.mean()),
+        interval=crossed_interval(found.values, found.family) if several else None,
+        bootstrap=crossed_bootstrap(found.values, found.family, resamples=resamples, rng=rng) if several and resamples else None,
+        p_value=sign_flip_test(means, rng=rng).p_value,
+        wins=count_wins(means),
+        by_language={code: _item_interval(found, row) for row, code in enumerate(found.languages)},
+        deviation=float(means.std(ddof=1)) if several else float("nan"),
+        seeds=len(found.seeds),
+        share=_share(scores, a, measure, group, found.languages) if b == TARGET and several else None,
+    )
+
+
+def _share(scores: TryScores, method: str, measure: str, group: ItemGroup, languages: Sequence[str]) -> Interval | None:
+    """The gain over target as a share of the oracle's, on languages and seeds that have all three."""
+    if measure == TEXT or method in (ORACLE, ZERO_SHOT) or not {ORACLE, TARGET} <= set(scores.methods):
+        return None
+    seeds = tuple(seed for seed in scores.seeds(method, TARGET) if seed in scores.seeds(ORACLE, TARGET))
+    own, oracle, target = (method_scores(scores, each, measure, group, languages, seeds) for each in (method, ORACLE, TARGET))
+    gain, possible = own.values - target.values, oracle.values - target.values
+    missing = np.isnan(gain) | np.isnan(possible)
+    gain, possible = np.where(missing, np.nan, gain), np.where(missing, np.nan, possible)
+    kept = ~missing.all(axis=(1, 2))
+    if kept.sum() < 2:
+        return None
+    return share_of_gain(gain[kept], possible[kept], own.family)
+
+
+def _item_interval(found: GroupScores, row: int) -> Interval:
+    """Mean of one language over families, with a normal interval over items and its seeds as they are."""
+    values = np.nanmean(found.values[row][~np.isnan(found.values[row]).all(axis=1)], axis=0)
+    mean, error = _stratified(values, found.family)
+    return Interval(mean, mean - _Z * error, mean + _Z * error)
+
+
+def _stratified(values: Array, family: np.ndarray) -> tuple[float, float]:
+    """Mean over families of the means over items, and its standard error over items."""
+    groups = [values[(family == each) & ~np.isnan(values)] for each in np.unique(family[~np.isnan(values)])]
+    variance = sum(group.var(ddof=1) / len(group) for group in groups if len(group) > 1) / len(groups) ** 2
+    return float(np.mean([group.mean() for group in groups])), float(np.sqrt(variance))
+
+
+def _reason_to_exclude(scores: TryScores, language: str) -> str:
+    """The exclusion rule of the protocol; empty if the language counts."""
+    items, seed = scores.languages[language], scores.protocol.seeds[0]
+    lows = [low for method in (ZERO_SHOT, TARGET) if (low := _low_over_chance(items, method, seed)) is not None]
+    if len(lows) < 2 or any(low > 0.0 for low in lows):
+        return ""
+    return "neither the base model nor target is above chance in normalised probability"
+
+
+def _low_over_chance(items: LanguageItems, method: str, seed: int) -> float | None:
+    found = items.measures.get((method, seed))
+    if found is None:
+        return None
+    above = np.where(items.thinned, found.probability - 1.0 / np.array(items.options), np.nan)
+    mean, error = _stratified(above, np.unique(items.families, return_inverse=True)[1])
+    return mean - _Z * error
+
+
+def _means(scores: TryScores, languages: Sequence[str]) -> dict[tuple[str, str], float]:
+    """Means of each method over the languages that have it."""
+    found = {}
+    for method, (measure, kind) in product(scores.methods, scores.protocol.measures.items()):
+        seeds = scores.seeds(method)
+        own = [
+            code for code in languages if any((method, seed) in scores.languages[code].measures for seed in scores.protocol.seeds)
+        ]
+        if own:
+            values = method_scores(scores, method, measure, ItemGroup(), own, seeds)
+            found[method, measure] = kind.sign * float(language_means(values.values, values.family).mean())
+    return found
+
+
+def _claims(protocol: Protocol, contrasts: Sequence[Contrast]) -> tuple[Claim, ...]:
+    """The claims of the protocol; what is not measured yet counts as p = 1 in the correction."""
+    wanted = list(product(protocol.claims.methods, protocol.claims.against))
+    known = {(each.a, each.b, each.measure): each for each in contrasts}
+    corrected = {
+        measure: holm([known[a, b, measure].p_value if (a, b, measure) in known else 1.0 for a, b in wanted])
+        for measure in protocol.primary
+    }
+    return tuple(
+        Claim(
+            a,
+            b,
+            {measure: known[a, b, measure] for measure in protocol.primary},
+            {measure: float(corrected[measure][number]) for measure in protocol.primary},
+        )
+        for number, (a, b) in enumerate(wanted)
+        if all((a, b, measure) in known for measure in protocol.primary)
+    )
+
+
+def _harms(protocol: Protocol, scores: TryScores, languages: Sequence[str]) -> tuple[Harm, ...]:
+    measured = [name for name in protocol.claims.methods if name in scores.methods]
+    pairs = [(name, TARGET) for name in measured if TARGET in scores.methods]
+    margins = protocol.controls.no_harm
+    found = _contrasts(scores, pairs, tuple(margins), ItemGroup(thinned=False), languages)
+    return tuple(Harm(each, margins[each.measure]) for each in found)
+
+
+def _text_contrasts(scores: TryScores, pairs: Sequence[tuple[str, str]], languages: Sequence[str]) -> list[Contrast]:
+    found = [(pair, text_difference(scores, *pair, languages)) for pair in pairs]
+    return [_contrast(scores, pair, TEXT, ItemGroup(), values) for pair, values in found if not values.is_empty]
+
+
+def _noise(scores: TryScores, languages: Sequence[str]) -> dict[str, float]:
+    """Signal-to-noise over methods and seeds that all languages have."""
+    trained = [
+        (method, seed) for method in scores.methods for seed in scores.protocol.seeds
+        if method != ZERO_SHOT and all((method, seed) in scores.languages[code].measures for code in languages)
+    ]  # fmt: skip
+    seeds = [seed for seed in scores.protocol.seeds if sum(each == seed for _, each in trained) > 1]
+    methods = [method for method in scores.methods if all((method, seed) in trained for seed in seeds)]
+    if len(seeds) < 2 or len(methods) < 2:
+        return {}
+    found = {}
+    for measure in scores.protocol.measures:
+        table = []
+        for method in methods:
+            each = [method_scores(scores, method, measure, ItemGroup(), languages, [seed]) for seed in seeds]
+            table.append([float(language_means(one.values, one.family).mean()) for one in each])
+        found[measure] = signal_to_noise(table)
+    return found
+
+
+def _detectable(protocol: Protocol, contrasts: Sequence[Contrast]) -> dict[tuple[str, str, str], tuple[float, float]]:
+    languages, tests = len(protocol.languages.evaluation), len(protocol.claims.methods) * len(protocol.claims.against)
+    found = {}
+    for each in contrasts:
+        if each.measure in protocol.primary and np.isfinite(each.deviation) and each.b in protocol.claims.against:
+            one, corrected = (
+                least_detectable_difference(each.deviation, languages, level=protocol.claims.level, tests=n) for n in (1, tests)
+            )
+            found[each.a, each.b, each.measure] = (one, corrected)
+    return found
+
+
+def _cost(scores: TryScores) -> CostCheck:
+    trained = [footer for cell, footer in scores.footers.items() if cell.method != ZERO_SHOT]
+    tokens, steps = (
+        tuple(sorted({int(each[name]) for each in trained if each.get(name) is not None})) for name in ("tokens", "steps")
+    )
+    return CostCheck(tokens, steps, len(trained))

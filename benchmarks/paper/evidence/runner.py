@@ -1,0 +1,283 @@
+"""Train and score cells of the protocol: one adapter for a language, a method and a seed, with the product's own stages.
+
+A shared run holds pool, embeddings and clusters of a seed. Each cell has a run directory of its own that reuses them, and is
+removed when its measurement is kept. A cell that is kept is not made again, so a stopped run continues.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.paper.evidence.in_process import fit_clusters, train, without_ray
+from benchmarks.paper.evidence.material import Material, bias_settings, make_material
+from benchmarks.paper.evidence.measurements import Cell, MeasurementStore
+from benchmarks.paper.evidence.protocol import EVALUATION, ZERO_SHOT, Protocol, ProtocolError, ProtocolFile
+from compass_ray.artifacts import ALL_LANGUAGES, SHARED, Artifact, RunDir, content_hash, version_of
+from compass_ray.config import RunConfig
+from compass_ray.core.distribution import js_divergence
+from compass_ray.evaluation.experiments.artifact_reuse import reuse_artifact
+from compass_ray.records.evaluations import EvaluationRecord
+from compass_ray.records.training import HistoryRecord
+from compass_ray.stages import embed, evaluate, pool, select
+from compass_ray.stages.train.train_jobs import Job
+
+MODELS, DATA = "COMPASS_REAL_MODELS", "COMPASS_SHARED_DATA"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Folders of models, of the data kit and of temporary runs, and the threads of this process."""
+
+    models: Path
+    kit: Path
+    work: Path
+    threads: int = 2
+
+    @classmethod
+    def from_environment(cls, work: Path, threads: int) -> Workplace:
+        """Folders that the environment names.
+
+        Raises:
+            ProtocolError: a variable is not set.
+        """
+        for name in (MODELS, DATA):
+            if not os.environ.get(name):
+                raise ProtocolError(
+                    f"the environment variable {name} is not set; set it to the folder of the models, or of the kit"
+                )
+        return cls(Path(os.environ[MODELS]), Path(os.environ[DATA]), work.resolve(), threads)
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs cells of one try."""
+
+    file: ProtocolFile
+    attempt: str
+    place: Workplace
+    store: MeasurementStore
+    say: Say = print
+    small: bool = False
+    """Few tokens and items, to test the runner; the numbers mean nothing."""
+
+    @property
+    def protocol(self) -> Protocol:
+        """The protocol."""
+        return self.file.protocol
+
+    @cached_property
+    def material(self) -> Material:
+        """The material of all target languages; it does not depend on which are run."""
+        size, targets = self.protocol.material_of(self.attempt), self.protocol.targets
+        if self.small:
+            targets = self.protocol.languages.development[:2]
+            thinning = size.thinning.model_copy(update={"min_items": 0})
+            few = {"own_rows": 60, "rows_of_other_languages": 4, "thinned_items_per_family": 2, "other_items_per_family": 1}
+            size = size.model_copy(update={**few, "thinning": thinning})
+        return make_material(self.protocol, size, targets, self.place.kit, self.place.work)
+
+    def run(self, cells: Iterable[Cell]) -> int:
+        """Measure the cells that are not kept yet; returns how many.
+
+        Raises:
+            ProtocolError: an evaluation language would be scored under a protocol that is not the frozen one.
+        """
+        done = 0
+        for cell in cells:
+            if self._is_evaluation(cell.language) and not self.small:
+                self._check_evaluation()
+            if not self.store.is_done(cell, self._expected(cell)):
+                started = time.monotonic()
+                with without_ray():
+                    self._measure(cell)
+                done += 1
+                self.say(f"{cell.attempt} {cell.language} {cell.method} seed {cell.seed}: {time.monotonic() - started:.0f} s")
+        return done
+
+    def _is_evaluation(self, language: str) -> bool:
+        return language in self.protocol.languages.evaluation
+
+    def _check_evaluation(self) -> None:
+        if self.attempt != EVALUATION:
+            raise ProtocolError(f"evaluation languages are scored in the try {EVALUATION!r} only, not in {self.attempt!r}")
+        self.file.check_frozen()
+
+    def _expected(self, cell: Cell) -> dict[str, Any]:
+        """What a kept measurement must have been made with."""
+        settings = self.settings(cell.method)
+        expected: dict[str, Any] = {"settings": content_hash(json.dumps(settings, sort_keys=True)), "small": self.small}
+        return expected | ({"protocol": self.file.sha256} if self.attempt == EVALUATION else {})
+
+    def settings(self, method: str) -> dict[str, Any]:
+        """Everything of the protocol that a measurement of a method depends on."""
+        size = self.protocol.material_of(self.attempt).model_dump()
+        models = dict(self.protocol.models_of(self.attempt))
+        own = {"method": self.protocol.methods[method].method, "material": size, "models": models}
+        return json.loads(json.dumps(own | self.protocol.settings_of(self.attempt, method)))  # type: ignore[no-any-return]
+
+    def config(self, method: str, seed: int, languages: Sequence[str]) -> RunConfig:
+        """Configuration of the product for some languages and one method of the protocol."""
+        chosen, material = self.protocol.settings_of(self.attempt, method), self.material
+        models = {name: str(self.place.models / value) for name, value in self.protocol.models_of(self.attempt).items()}
+        product = self._product(method)
+        seeds = {language: material.thinning_seed(language) for language in material.languages}
+        bias = bias_settings(self.protocol, self.protocol.material_of(self.attempt), 0).model_copy(update={"seed": seeds})
+        tree: dict[str, Any] = {
+            "languages": list(languages),
+            "seed": seed,
+            "pool": {
+                "sources": [{"path": str(material.pool), "layout": "own"}],
+                "guides": {"path": str(self.place.kit / "global_mmlu"), "name": "{language}", "split": "dev"},
+                "tests": {"path": str(material.folder / "tests" / "{language}.parquet"), "layout": "global_mmlu"},
+                "bias": bias.model_dump(mode="json"),
+            },
+            "embed": {"encoder": models["encoder"]},
+            "select": {"methods": ["target", product] if product == ALL_LANGUAGES else [product]},
+            "train": {"base_model": models["base"]},
+            "evaluate": {
+                "texts": str(self.place.kit / "ntrex" / "{language}.txt.xz"),
+                "text_lines": self.protocol.material_of(self.attempt).text_lines,
+            },
+            "serve": {"method": "target" if product == ALL_LANGUAGES else product},
+            "resources": {"threads_per_worker": self.place.threads, "embed_batch_tokens": 8192},
+        }
+        for section, values in chosen.items():
+            tree[section] = tree.get(section, {}) | values
+        if self.small:
+            tree["train"] |= {"tokens": 400}
+            tree["cluster"] |= {"n_clusters": [6]}
+            tree["evaluate"] |= {"text_lines": 2}
+        return RunConfig.model_validate(tree)
+
+    def _product(self, method: str) -> str:
+        """The method of the product; the base model is scored in a run of ``target``."""
+        return self.protocol.methods[method].method or "target"
+
+    def _is_shared(self, cell: Cell) -> bool:
+        """Whether one adapter serves all languages."""
+        return self._product(cell.method) == ALL_LANGUAGES
+
+    def _measure(self, cell: Cell) -> None:
+        run, config = self._select(cell)
+        name, version, facts = ZERO_SHOT, None, dict[str, Any]()
+        if cell.method != ZERO_SHOT:
+            name = self._product(cell.method)
+            version = version_of(config, name)
+            facts = self._train(cell, config, run, version)
+        evaluate.evaluate(config, run, [evaluate.Evaluation(name, cell.language, version)])
+        evaluation = run.evaluation(name, cell.language)
+        record = EvaluationRecord.read(evaluation)
+        footer = {
+            **self._expected(cell),
+            "protocol": self.file.sha256,
+            "cell": {"try": cell.attempt, "language": cell.language, "method": cell.method, "seed": cell.seed},
+            "run": self.settings(cell.method),
+            "text": {"nats": record.text.nats, "bytes": record.text.bytes, "tokens": record.text.tokens} if record.text else None,
+            "scoring_seconds": (evaluation.require().metrics or {}).get("seconds"),
+            **facts,
+        }
+        scored = evaluation.read_table("items.parquet")
+        self.store.write(cell, self.material.items(cell.language), scored, footer)
+        if not self._is_shared(cell):
+            shutil.rmtree(self._folder(cell), ignore_errors=True)
+
+    def select(self, cell: Cell) -> dict[str, float]:
+        """Select the rows of a cell; returns how its subjects come to match the guide prompts, without training."""
+        with without_ray():
+            run, config = self._select(cell)
+        return self._targeting(run, config, cell.language)
+
+    def _select(self, cell: Cell) -> tuple[RunDir, RunConfig]:
+        """The run directory of a cell with its selection."""
+        languages = self.material.languages if self._is_shared(cell) else (cell.language,)
+        shared, config = self._shared_run(cell), self.config(cell.method, cell.seed, languages)
+        run = RunDir(str(self._folder(cell)))
+        for language in languages:
+            for name in (run.guide(language).name, run.guide_embeddings(language).name):
+                _reuse(run.artifact(*name.split("/")), shared.artifact(*name.split("/")))
+        for name in (run.pool.name, run.embeddings.name, run.clusters.name):
+            _reuse(run.artifact(*name.split("/")), shared.artifact(*name.split("/")))
+        select.run(config, run)
+        return run, config
+
+    def _folder(self, cell: Cell) -> Path:
+        """All languages of the method `all` share one adapter, and so one folder."""
+        owner = ALL_LANGUAGES if self._is_shared(cell) else cell.language
+        return self.place.work / cell.attempt / owner / f"{cell.method}-s{cell.seed}"
+
+    def _shared_run(self, cell: Cell) -> RunDir:
+        """Pool, guide sets, embeddings and clusters of all target languages with the seed of the cell."""
+        config = self.config(cell.method, cell.seed, self.material.languages)
+        run, donor = (
+            RunDir(str(self.place.work / f"shared-{self._shared_key(seed)}")) for seed in (cell.seed, self.protocol.seeds[0])
+        )
+        if run.uri != donor.uri:
+            first = self._shared_run(replace(cell, seed=self.protocol.seeds[0]))
+            guides = [a for c in config.languages for a in (run.guide(c), run.guide_embeddings(c))]
+            for artifact in (run.pool, run.embeddings, *guides):
+                _reuse(artifact, first.artifact(*artifact.name.split("/")))
+        pool.run(config, run)
+        embed.run(config, run, progress=self._progress)
+        fit_clusters(config, run)
+        return run
+
+    def _progress(self, stage: str, done: int, total: int) -> None:
+        self.say(f"{stage} {done}/{total}")
+
+    def _shared_key(self, seed: int) -> str:
+        chosen = self.protocol.settings_of(self.attempt, ZERO_SHOT)
+        parts = [
+            chosen.get("embed"),
+            chosen.get("cluster"),
+            dict(self.protocol.models_of(self.attempt)),
+            str(self.material.folder),
+        ]
+        return f"{content_hash(json.dumps([*parts, self.small], sort_keys=True))[:8]}-s{seed}"
+
+    def _train(self, cell: Cell, config: RunConfig, run: RunDir, version: str) -> dict[str, Any]:
+        """Train the adapter of a cell; returns what it cost and what was selected."""
+        owner = SHARED if self._is_shared(cell) else cell.language
+        train(config, run, Job(owner, self._product(cell.method), version))
+        history = HistoryRecord.read(run.adapter(owner, version))
+        facts = {"tokens": history.tokens, "rows": history.rows, "training_seconds": history.seconds}
+        targeting = {} if self._is_shared(cell) else self._targeting(run, config, cell.language)
+        return facts | {"steps": getattr(history, "steps", None)} | targeting
+
+    def _targeting(self, run: RunDir, config: RunConfig, language: str) -> dict[str, float]:
+        """Divergence of the subjects of own and added rows from those of the guide prompts, in bits, and the rows added."""
+        selected = run.selection(config.select.methods[0], language).read_table("rows.parquet", ["row_id", "role"]).to_pylist()
+        pool = run.pool.read_table("rows.parquet", ["row_id", "subject"])
+        subject = dict(zip(pool["row_id"].to_pylist(), pool["subject"].to_pylist(), strict=True))
+        guide = Counter(run.guide(language).read_table("guide.parquet", ["subject"])["subject"].to_pylist())
+        own = Counter(subject[row["row_id"]] for row in selected if row["role"] == "target")
+        every = Counter(subject[row["row_id"]] for row in selected)
+        return {
+            "own_rows": own.total(),
+            "added_rows": every.total() - own.total(),
+            "js_before": _divergence(guide, own),
+            "js_after": _divergence(guide, every),
+        }
+
+
+def _reuse(artifact: Artifact, donor: Artifact) -> None:
+    manifest = donor.require()
+    found = artifact.manifest()
+    if found is None or found.fingerprint != manifest.fingerprint:
+        reuse_artifact(artifact, donor, manifest)
+
+
+def _divergence(a: Mapping[str, int], b: Mapping[str, int]) -> float:
+    names = sorted({*a, *b})
+    return js_divergence(np.array([a.get(n, 0) for n in names]), np.array([b.get(n, 0) for n in names]))

@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.paper import recompute
 from benchmarks.paper.evidence import material
+from benchmarks.paper.evidence.__main__ import main
 from benchmarks.paper.evidence.analysis import Analysis, analyse
 from benchmarks.paper.evidence.measurements import Cell, MeasurementStore, read_footer
 from benchmarks.paper.evidence.outcome import describe_go, describe_outcome
@@ -211,3 +212,22 @@ def test_the_protocol_is_complete_and_its_settings_are_settings_of_a_run(file: P
     assert protocol.family_of("tldr_common") is None
     with pytest.raises(ProtocolError, match="no 'neverdone'"):
         protocol.settings_of("neverdone", "target")
+
+
+@pytest.mark.soak
+@pytest.mark.real_models
+@pytest.mark.shared_data
+def test_a_small_pilot_is_measured_once_and_analysed(
+    real_models: Path, shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = ["--work", str(tmp_path / "work"), "--output", str(tmp_path / "kept")]
+    command = ["pilot", "--small", "--languages", "de", "--methods", "zero_shot,target,random", "--threads", "1", *work]
+    assert main(command) == 0
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "kept" / "t19k" / "de").iterdir()}
+    assert set(kept) == {"items.parquet", "zero_shot-s0.parquet", "target-s0.parquet", "random-s0.parquet"}
+    footers = [read_footer(tmp_path / "kept" / "t19k" / "de" / f"{method}-s0.parquet") for method in ("target", "random")]
+    assert len({(each["tokens"], each["steps"]) for each in footers}) == 1
+    assert main(command) == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "kept" / "t19k" / "de").iterdir()} == kept
+    assert main(["analyse", "--try", "t19k", "--output", str(tmp_path / "kept")]) == 0
+    assert "random - target" in capsys.readouterr().out

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks.paper.evidence.analysis import Analysis, Claim, Contrast, Harm
-from benchmarks.paper.evidence.protocol import EVALUATION
+from benchmarks.paper.evidence.protocol import is_evaluation
 from compass_ray.core.bootstrap import Interval
 
 NAMES = {
@@ -53,7 +53,7 @@ def format_share(interval: Interval | None) -> str:
 def describe_outcome(analysis: Analysis) -> Iterator[str]:
     """Sentences about each claim, in the order of the protocol."""
     level = analysis.scores.protocol.claims.level
-    if analysis.scores.attempt != EVALUATION:
+    if not is_evaluation(analysis.scores.attempt):
         yield "These are development languages: settings are chosen on them, and nothing is claimed from them."
     if not analysis.claims:
         yield "No claim of the protocol is measured yet."

@@ -26,7 +26,7 @@ from benchmarks.paper.evidence.outcome import (
     format_share,
     format_value,
 )
-from benchmarks.paper.evidence.protocol import EVALUATION, ZERO_SHOT, ProtocolFile
+from benchmarks.paper.evidence.protocol import ZERO_SHOT, ProtocolFile, is_evaluation
 from compass_ray.report.blocks import Block, PlotsBlock, ReportSection, TableBlock, TextBlock, missing_note, plot_image
 from compass_ray.report.page import PAGE, render
 from compass_ray.report.style import METHOD_STYLES, OTHER_STYLE, new_figure, with_style
@@ -119,7 +119,7 @@ def _outcome(file: ProtocolFile, analysis: Analysis) -> Iterator[Block]:
     yield TextBlock(file.protocol.question)
     for sentence in describe_outcome(analysis):
         yield TextBlock(sentence, tone="verdict")
-    if analysis.scores.attempt != EVALUATION:
+    if not is_evaluation(analysis.scores.attempt):
         yield TextBlock(describe_go(analysis), tone="verdict")
 
 

@@ -15,10 +15,19 @@ from compass_ray.config.base import ConfigSection
 
 PROTOCOL = Path(__file__).parents[1] / "protocol.yaml"
 EVALUATION = "evaluation"
-"""Name of the try that scores the evaluation languages."""
+"""Name of the try that scores the evaluation languages; with a suffix, of another one that does."""
 ZERO_SHOT = "zero_shot"
 
 Settings = Mapping[str, Mapping[str, Any]]
+
+
+def is_evaluation(attempt: str) -> bool:
+    """Whether a try scores evaluation languages.
+
+    >>> is_evaluation("evaluation"), is_evaluation("evaluation_second_base"), is_evaluation("t19k")
+    (True, True, False)
+    """
+    return attempt == EVALUATION or attempt.startswith(f"{EVALUATION}_")
 
 
 class ProtocolError(ValueError):

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from benchmarks.paper.evidence.in_process import fit_clusters, train, without_ray
 from benchmarks.paper.evidence.material import Material, bias_settings, make_material
 from benchmarks.paper.evidence.measurements import Cell, MeasurementStore
-from benchmarks.paper.evidence.protocol import EVALUATION, ZERO_SHOT, Protocol, ProtocolError, ProtocolFile
+from benchmarks.paper.evidence.protocol import EVALUATION, ZERO_SHOT, Protocol, ProtocolError, ProtocolFile, is_evaluation
 from compass_ray.artifacts import ALL_LANGUAGES, SHARED, Artifact, RunDir, content_hash, version_of
 from compass_ray.config import RunConfig
 from compass_ray.core.distribution import js_divergence
@@ -86,7 +87,9 @@ class Runner:
             thinning = size.thinning.model_copy(update={"min_items": 0})
             few = {"own_rows": 60, "rows_of_other_languages": 4, "thinned_items_per_family": 2, "other_items_per_family": 1}
             size = size.model_copy(update={**few, "thinning": thinning})
-        return make_material(self.protocol, size, targets, self.place.kit, self.place.work)
+        self.place.work.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.place.work / "material.lock"):
+            return make_material(self.protocol, size, targets, self.place.kit, self.place.work)
 
     def run(self, cells: Iterable[Cell]) -> int:
         """Measure the cells that are not kept yet; returns how many.
@@ -110,7 +113,7 @@ class Runner:
         return language in self.protocol.languages.evaluation
 
     def _check_evaluation(self) -> None:
-        if self.attempt != EVALUATION:
+        if not is_evaluation(self.attempt):
             raise ProtocolError(f"evaluation languages are scored in the try {EVALUATION!r} only, not in {self.attempt!r}")
         self.file.check_frozen()
 
@@ -118,7 +121,7 @@ class Runner:
         """What a kept measurement must have been made with."""
         settings = self.settings(cell.method)
         expected: dict[str, Any] = {"settings": content_hash(json.dumps(settings, sort_keys=True)), "small": self.small}
-        return expected | ({"protocol": self.file.sha256} if self.attempt == EVALUATION else {})
+        return expected | ({"protocol": self.file.sha256} if is_evaluation(self.attempt) else {})
 
     def settings(self, method: str) -> dict[str, Any]:
         """Everything of the protocol that a measurement of a method depends on."""
@@ -223,14 +226,14 @@ class Runner:
         run, donor = (
             RunDir(str(self.place.work / f"shared-{self._shared_key(seed)}")) for seed in (cell.seed, self.protocol.seeds[0])
         )
-        if run.uri != donor.uri:
-            first = self._shared_run(replace(cell, seed=self.protocol.seeds[0]))
+        first = self._shared_run(replace(cell, seed=self.protocol.seeds[0])) if run.uri != donor.uri else None
+        with FileLock(f"{self.place.work}/{run.uri.rpartition('/')[2]}.lock"):
             guides = [a for c in config.languages for a in (run.guide(c), run.guide_embeddings(c))]
-            for artifact in (run.pool, run.embeddings, *guides):
-                _reuse(artifact, first.artifact(*artifact.name.split("/")))
-        pool.run(config, run)
-        embed.run(config, run, progress=self._progress)
-        fit_clusters(config, run)
+            for artifact in (run.pool, run.embeddings, *guides) if first else ():
+                _reuse(artifact, donor.artifact(*artifact.name.split("/")))
+            pool.run(config, run)
+            embed.run(config, run, progress=self._progress)
+            fit_clusters(config, run)
         return run
 
     def _progress(self, stage: str, done: int, total: int) -> None:

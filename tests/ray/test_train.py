@@ -11,6 +11,9 @@ from safetensors.torch import load_file
 from compass_ray import pipeline
 from compass_ray.artifacts import LanguagesFailedError, RunDir, read_attempts
 from compass_ray.config import RunConfig, with_overrides
+from compass_ray.report.run_reader import RunReader
+from compass_ray.report.training_cost import read_costs
+from tests.ray.in_process import no_workers
 from tests.unit.fakes import record_contents
 
 Copy = Callable[..., RunDir]
@@ -52,6 +55,22 @@ def test_workers_that_share_an_adapter_make_the_one_that_a_single_worker_makes(
     assert shared.keys() == alone.keys()
     assert max(float((shared[name] - alone[name]).abs().max()) for name in alone) < 1e-4
     assert run.adapter("sw", "v0001").require().fingerprint == adapted.adapter("sw", "v0001").require().fingerprint
+
+
+def test_methods_are_trained_at_equal_cost(copy: Copy, adapted: RunDir, small: RunConfig) -> None:
+    """COMPASS has more rows than the language alone, and takes no more tokens and steps."""
+    run = copy("adapters", "evaluations", "report")
+    config = with_overrides(small, ["train.tokens=2000", "train.step_tokens=130"])
+    before = read_costs(RunReader(adapted), small)
+    with no_workers():
+        pipeline.run_all(config, run, until="train")
+    costs = read_costs(RunReader(run), config)
+    assert not before.is_equal
+    assert before.methods["target"].tokens < before.methods["compass"].tokens
+    assert costs.is_equal
+    assert {(cost.tokens, cost.steps) for cost in costs.methods.values()} == {(2000, 15)}
+    assert costs.methods.keys() == set(config.select.methods)
+    assert costs.languages == 2
 
 
 def test_selection_and_training_overlap_and_their_times_are_kept(adapted: RunDir) -> None:

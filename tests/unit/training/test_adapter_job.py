@@ -95,17 +95,20 @@ def test_tracking_has_every_step_and_does_not_change_the_adapter(run: RunDir, ba
     assert [value for _, value in found["epoch/train_loss"]] == [pytest.approx(epoch["train_loss"]) for epoch in epochs]
 
 
-@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize(("stored", "tokens"), [(True, "null"), (False, "null"), (True, "700"), (False, "700")])
 def test_a_killed_training_resumes_without_duplicate_events(
-    run: RunDir, base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: bool
+    run: RunDir, base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: bool, tokens: str
 ) -> None:
+    config = with_overrides(TRACKED, ["train.step_tokens=80", f"train.tokens={tokens}"])
     with monkeypatch.context() as patch:
         kill_after(2, patch, stored=stored)
         with pytest.raises(KilledError):
-            train_adapter(TRACKED, run, plan_of(run), base)
-    train_adapter(TRACKED, run, plan_of(run), base)
+            train_adapter(config, run, plan_of(run), base)
+    train_adapter(config, run, plan_of(run), base)
     straight = make_run(str(tmp_path / "straight"))
-    train_adapter(TRACKED, straight, plan_of(straight), base)
+    train_adapter(config, straight, plan_of(straight), base)
+    histories = [plan_of(each).artifact.read_json("history.json") for each in (run, straight)]
+    assert len({tuple(history[key] for key in ("tokens", "reply_tokens", "steps", "best_epoch")) for history in histories}) == 1
     assert adapter_of(run) == adapter_of(straight)
     found, expected = (events(tracking_artifact(each, plan_of(each).artifact)) for each in (run, straight))
     assert found["train/loss"] == expected["train/loss"]

@@ -14,6 +14,7 @@ import pytest
 
 from compass_ray.artifacts import RunDir
 from compass_ray.artifacts.errors import DamagedFileError
+from compass_ray.cli.output import print_comparison
 from compass_ray.config import RunConfig
 from compass_ray.core.bootstrap import Interval
 from compass_ray.report.blocks import ReportSection, TableBlock, TextBlock
@@ -290,3 +291,11 @@ def test_the_comparison_begins_with_the_equality_of_training_costs(run: RunDir, 
     first = accuracy.section(RunReader(run), small.languages, compare(run, small)).blocks[0]
     assert isinstance(first, TextBlock)
     assert first.text.startswith("Methods were not trained at equal cost: target 5,000 tokens in 40 steps, random 5,432, COMPASS")
+
+
+def test_the_terminal_states_the_equality_of_training_costs(
+    run: RunDir, small: RunConfig, publish: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(run.report, {"any.json": {}})
+    print_comparison(run, small)
+    assert "\nMethods were trained on equal numbers of tokens (5,432). Their steps are not recorded.\n" in capsys.readouterr().out

@@ -1,0 +1,63 @@
+"""The command of the quantile test: one adapter for each fifth of the candidates by distance to the guide set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from compass_ray.artifacts import RunDir
+from compass_ray.cli import preflight
+from compass_ray.cli.app import app
+from compass_ray.cli.options import (
+    File,
+    Force,
+    Json,
+    Languages,
+    Preset,
+    Run,
+    Settings,
+    Unpinned,
+    allow_unpinned_code,
+    load_run_settings,
+)
+from compass_ray.cli.output import emit, out, print_lines, print_rows, progress_bars, to_json
+
+if TYPE_CHECKING:
+    from compass_ray.evaluation.quantile_test import QuantileResults
+
+
+@app.command(epilog="Example: `compass-ray quantile-test --preset atlas --run runs/quantiles --languages sw,hi`")
+def quantile_test(
+    run: Run,
+    preset: Preset = None,
+    config: File = None,
+    languages: Languages = None,
+    set_: Settings = None,
+    force: Force = None,
+    unpinned: Unpinned = False,
+    json_: Json = False,
+) -> None:
+    """Test whether rows nearer to the guide set give a lower loss: one adapter for each fifth of the candidates by distance.
+
+    Continues an earlier attempt. Every fifth adds as many rows; --set train.tokens=N also makes tokens and steps equal.
+    """
+    from compass_ray import pipeline
+    from compass_ray.evaluation import quantile_test as test
+
+    where = RunDir(run)
+    chosen = load_run_settings(where, preset, config, languages, allow_unpinned_code(set_, unpinned))
+    settings = preflight.with_pins(test.quantile_config(chosen, where), where)
+    missing = preflight.missing_stages(settings, where, None, force or ())
+    with progress_bars(quiet=json_) as progress, preflight.checked_session(settings, where, missing):
+        pipeline.run_all(settings, where, force=force or (), progress=progress)
+    found = test.collect_quantiles(where, settings)
+    emit(json_, {"run": where.shown_uri, **to_json(found)}, lambda: _print(where, found))
+
+
+def _print(where: RunDir, found: QuantileResults) -> None:
+    from compass_ray.evaluation.quantile_test import describe, table_of
+
+    for each in found.measures:
+        title, rows = table_of(each)
+        out.print(f"\n[bold]{title}[/]")
+        print_rows(list(rows[0]), [list(row) for row in rows[1:]])
+    print_lines(["", *describe(found), f"report: {where.shown_uri}/report/index.html"])

@@ -13,6 +13,8 @@ from compass_ray.monitoring.cluster_assigner import load_prompt_assigner
 from compass_ray.row_selection import MethodSelection, open_pool, open_problems, select_by_method
 
 Copy = Callable[..., RunDir]
+NEW = ("round_robin", "placebo", "oracle", "own_repeated", "quantile_1", "quantile_5")
+"""Methods that use more than the clusters of the run."""
 
 
 def _chosen(config: RunConfig, run: RunDir, language: str = "sw") -> MethodSelection:
@@ -60,7 +62,7 @@ def test_a_setting_of_clusters_makes_other_clusters(copy: Copy, adapted: RunDir,
 
 def test_a_clustering_for_each_language_has_its_guide_prompts_in_the_fit(copy: Copy, small: RunConfig) -> None:
     run = copy("clusters", "selections", "adapters", "evaluations", "report")
-    config = with_overrides(small, ["cluster.scope=per_language", "select.methods=[compass]"])
+    config = with_overrides(small, ["cluster.scope=per_language", f"select.methods=[compass, {', '.join(NEW)}]"])
     pipeline.run_all(config, run, until="select")
     assert not run.clusters.manifest()
     for language in config.languages:
@@ -70,6 +72,10 @@ def test_a_clustering_for_each_language_has_its_guide_prompts_in_the_fit(copy: C
         assert len(placed) == len(guide)
         counted = run.selection("compass", language).read_json("allocation.json")["clusters"]
         assert [c["n_eval"] for c in counted] == [int((placed == c["cluster"]).sum()) for c in counted]
+        ours = run.selection("compass", language).require().metrics["selected"]
+        rows = {method: run.selection(method, language).read_table("rows.parquet").num_rows for method in ("compass", *NEW)}
+        assert ours > 0
+        assert len(set(rows.values())) == 1, "every method has as many rows, added or repeated"
     with pytest.raises(ConfigError, match="scope"):
         load_prompt_assigner(run, config)
 

@@ -14,16 +14,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock
 
-from benchmarks.paper.evidence.in_process import fit_clusters, train, without_ray
+from benchmarks.paper.evidence.in_process import fit_clusters, load_shared_base, train, without_ray
 from benchmarks.paper.evidence.material import Material, bias_settings, make_material
 from benchmarks.paper.evidence.measurements import Cell, MeasurementStore
 from benchmarks.paper.evidence.protocol import EVALUATION, ZERO_SHOT, Protocol, ProtocolError, ProtocolFile, is_evaluation
+from compass_ray import __version__
 from compass_ray.artifacts import ALL_LANGUAGES, SHARED, Artifact, RunDir, content_hash, version_of
 from compass_ray.config import RunConfig
 from compass_ray.core.distribution import js_divergence
@@ -102,12 +104,20 @@ class Runner:
             if self._is_evaluation(cell.language) and not self.small:
                 self._check_evaluation()
             if not self.store.is_done(cell, self._expected(cell)):
-                started = time.monotonic()
-                with without_ray():
-                    self._measure(cell)
-                done += 1
-                self.say(f"{cell.attempt} {cell.language} {cell.method} seed {cell.seed}: {time.monotonic() - started:.0f} s")
+                done += self._measure_once(cell)
         return done
+
+    def _measure_once(self, cell: Cell) -> int:
+        """Measure a cell, unless another process does or did; 1 if it was measured here."""
+        folder, started = self._folder(cell), time.monotonic()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if self.store.is_done(cell, self._expected(cell)):
+                return 0
+            with without_ray():
+                self._measure(cell)
+        self.say(f"{cell.attempt} {cell.language} {cell.method} seed {cell.seed}: {time.monotonic() - started:.0f} s")
+        return 1
 
     def _is_evaluation(self, language: str) -> bool:
         return language in self.protocol.languages.evaluation
@@ -147,13 +157,13 @@ class Runner:
                 "bias": bias.model_dump(mode="json"),
             },
             "embed": {"encoder": models["encoder"]},
-            "select": {"methods": ["target", product] if product == ALL_LANGUAGES else [product]},
+            "select": {"methods": list(dict.fromkeys(["target", product]))},
             "train": {"base_model": models["base"]},
             "evaluate": {
                 "texts": str(self.place.kit / "ntrex" / "{language}.txt.xz"),
                 "text_lines": self.protocol.material_of(self.attempt).text_lines,
             },
-            "serve": {"method": "target" if product == ALL_LANGUAGES else product},
+            "serve": {"method": "target"},
             "resources": {"threads_per_worker": self.place.threads, "embed_batch_tokens": 8192},
         }
         for section, values in chosen.items():
@@ -188,6 +198,8 @@ class Runner:
             "cell": {"try": cell.attempt, "language": cell.language, "method": cell.method, "seed": cell.seed},
             "run": self.settings(cell.method),
             "text": {"nats": record.text.nats, "bytes": record.text.bytes, "tokens": record.text.tokens} if record.text else None,
+            "versions": {name: metadata.version(name) for name in ("torch", "transformers")} | {"compass_ray": __version__},
+            "device": str(load_shared_base(config.train).device),
             "scoring_seconds": (evaluation.require().metrics or {}).get("seconds"),
             **facts,
         }
@@ -199,8 +211,8 @@ class Runner:
     def select(self, cell: Cell) -> dict[str, float]:
         """Select the rows of a cell; returns how its subjects come to match the guide prompts, without training."""
         with without_ray():
-            run, config = self._select(cell)
-        return self._targeting(run, config, cell.language)
+            run, _ = self._select(cell)
+        return self._targeting(run, cell)
 
     def _select(self, cell: Cell) -> tuple[RunDir, RunConfig]:
         """The run directory of a cell with its selection."""
@@ -254,16 +266,23 @@ class Runner:
         owner = SHARED if self._is_shared(cell) else cell.language
         train(config, run, Job(owner, self._product(cell.method), version))
         history = HistoryRecord.read(run.adapter(owner, version))
-        facts = {"tokens": history.tokens, "rows": history.rows, "training_seconds": history.seconds}
-        targeting = {} if self._is_shared(cell) else self._targeting(run, config, cell.language)
-        return facts | {"steps": getattr(history, "steps", None)} | targeting
+        facts = {
+            "tokens": history.tokens,
+            "reply_tokens": history.reply_tokens,
+            "steps": history.steps,
+            "rows": history.rows,
+            "training_seconds": history.seconds,
+        }
+        targeting = {} if self._is_shared(cell) else self._targeting(run, cell)
+        return facts | targeting
 
-    def _targeting(self, run: RunDir, config: RunConfig, language: str) -> dict[str, float]:
+    def _targeting(self, run: RunDir, cell: Cell) -> dict[str, float]:
         """Divergence of the subjects of own and added rows from those of the guide prompts, in bits, and the rows added."""
-        selected = run.selection(config.select.methods[0], language).read_table("rows.parquet", ["row_id", "role"]).to_pylist()
+        selection = run.selection(self._product(cell.method), cell.language)
+        selected = selection.read_table("rows.parquet", ["row_id", "role"]).to_pylist()
         pool = run.pool.read_table("rows.parquet", ["row_id", "subject"])
         subject = dict(zip(pool["row_id"].to_pylist(), pool["subject"].to_pylist(), strict=True))
-        guide = Counter(run.guide(language).read_table("guide.parquet", ["subject"])["subject"].to_pylist())
+        guide = Counter(run.guide(cell.language).read_table("guide.parquet", ["subject"])["subject"].to_pylist())
         own = Counter(subject[row["row_id"]] for row in selected if row["role"] == "target")
         every = Counter(subject[row["row_id"]] for row in selected)
         return {

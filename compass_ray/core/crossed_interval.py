@@ -2,8 +2,11 @@
 
 Scores are float64[L, S, I]: language, seed within the language, and item, NaN where a language lacks the item or the seed.
 A language's mean is the mean over families of the mean over their items, so a family with many items counts no more. All
-languages have the same weight. `crossed_interval` is closed and covers at its nominal rate. `crossed_bootstrap` resamples the
-three levels and is wider, because the noise of single items is in each level (benchmarks/results/paper_interval_coverage.json).
+languages have the same weight.
+
+In 2,000 simulated experiments with 12 languages, 95% intervals of `crossed_interval` cover 95.0% to 95.7%, whichever level varies
+most. `crossed_bootstrap` covers 90.6% to 99.8%: it is too short if languages differ much, and too long if they hardly do,
+because the noise of single answers is in each level. See benchmarks/results/paper_interval_coverage.json.
 """
 
 from dataclasses import dataclass

@@ -16,6 +16,7 @@ from compass_ray.config import TrainConfig
 from compass_ray.models.base_model import freeze
 from compass_ray.models.chat_template import TrainingRow, encode_rows
 from compass_ray.models.scorer import score_items
+from compass_ray.models.text_scorer import score_text
 from compass_ray.training.adapter_trainer import AdapterTrainer
 from compass_ray.training.collate import collate
 from tests.unit.tiny_models import make_model, make_tokenizer
@@ -39,6 +40,8 @@ else:
 questions = [("Which?", [f"{i % 10} 0 1 2 {j}" for j in range(4)]) for i in range(32)]
 scores = score_items(base, *zip(*questions), scoring="option", batch_size=32, max_tokens=64)
 assert scores.shape == (32, 4)
+text = score_text(base, ["0 1 2 3 4 5 6 7 8 9"] * 100, max_tokens=256, batch_tokens=4096)
+assert text.tokens * 262_144 * 4 > 1_100_000_000, text.tokens
 config = TrainConfig(epochs=1, batch_size=128, max_tokens=64, holdout=0.0)
 with AdapterTrainer(base, rows, [], None, config, seed=0) as trainer:
     result = trainer.run()

@@ -76,6 +76,8 @@ class ForgettingResults:
     languages: tuple[str, ...]
     periods: tuple[Period, ...]
     items: Mapping[str, int]
+    chance: float
+    """Accuracy of a choice at random: mean over languages of that on the test items of their subjects."""
     strategies: Mapping[str, StrategyResult]
     buffers: Mapping[float, AccuracyChange]
     naive_first_update: AccuracyChange | None
@@ -83,8 +85,12 @@ class ForgettingResults:
     sweep: Mapping[tuple[float, float], AccuracyChange]
 
     def table(self) -> list[list[str]]:
-        """Cells in the order of `TABLE_COLUMNS`."""
-        return [_cells(name, each) for name, each in self.strategies.items()]
+        """Cells in the order of `TABLE_COLUMNS`; the last row is the chance level."""
+        chance = f"{100 * self.chance:.1f}%"
+        return [
+            *(_cells(name, each) for name, each in self.strategies.items()),
+            ["chance", chance, chance, *[""] * (len(TABLE_COLUMNS) - 3)],
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """All results as JSON."""
@@ -96,6 +102,7 @@ class ForgettingResults:
             "languages": list(self.languages),
             "periods": {each.name: list(each.new_subjects or each.known_subjects) for each in self.periods},
             "items": dict(self.items),
+            "chance": self.chance,
             "strategies": strategies,
             "after_first_update": {
                 "naive": asdict(self.naive_first_update) if self.naive_first_update else {},
@@ -129,11 +136,18 @@ def compute_results(config: RunConfig, run: RunDir, plan: ForgettingSettings) ->
         languages=config.languages,
         periods=periods,
         items=count_items(by_strategy["static"]),
+        chance=float(np.mean([_chance(run, plan, code) for code in config.languages])),
         strategies={name: _strategy_result(each, by_strategy) for name, each in by_strategy.items()},
         buffers={share: change(variant) for share, variant in plan.buffer_variants(config).items()},
         naive_first_update=change(UpdateVariant("naive")) if sweeps else None,
         sweep={pair: change(variant) for pair, variant in plan.sweep_variants(config).items()},
     )
+
+
+def _chance(run: RunDir, plan: ForgettingSettings, language: str) -> float:
+    subjects = {subject for group in load_scenario(run, plan, language, 0).groups for subject in group}
+    items = run.guide(language).read_table("test.parquet", ["subject", "options"]).to_pylist()
+    return float(np.mean([1 / len(item["options"]) for item in items if item["subject"] in subjects]))
 
 
 def _strategy_result(own: Sequence[EvaluatedItems], by_strategy: Mapping[str, Sequence[EvaluatedItems]]) -> StrategyResult:

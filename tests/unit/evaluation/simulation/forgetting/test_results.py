@@ -144,7 +144,8 @@ def test_results_and_plots_are_stored(prepared: RunDir, config: RunConfig) -> No
     assert {"results.json", "plane.png", "buffers.png", "sweep.png"} <= set(artifact.files())
     assert artifact.read_json("results.json")["strategies"]["ecda"]["over_naive"]["old"]["mean"] == 1.0
     assert artifact.read_bytes("plane.png").startswith(b"\x89PNG")
-    assert [row[0] for row in found.table()] == ["static", "naive", "ecda"]
+    assert [row[0] for row in found.table()] == ["static", "naive", "ecda", "chance"]
+    assert found.table()[3][:3] == ["chance", "50.0%", "50.0%"]
     assert all(len(row) == len(TABLE_COLUMNS) for row in found.table())
     assert found.table()[2][3].startswith("+100.0 [+100.0, ")
     assert render_plots(found) == render_plots(found), "plots depend only on the results"

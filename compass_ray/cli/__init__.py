@@ -6,7 +6,7 @@ Exit codes: 0 for success, 2 for an invalid request, 1 for a failure. Errors are
 # Each import registers commands; --help lists them in this order.
 from compass_ray.cli import run_commands  # isort: skip
 from compass_ray.cli import experiment  # isort: skip
-from compass_ray.cli import quantile_test  # isort: skip
+from compass_ray.cli import quantiles  # isort: skip
 from compass_ray.cli import report  # isort: skip
 from compass_ray.cli import serve_export  # isort: skip
 from compass_ray.cli import recluster  # isort: skip
@@ -22,7 +22,7 @@ __all__ = [
     "corrections",
     "experiment",
     "main",
-    "quantile_test",
+    "quantiles",
     "recluster",
     "report",
     "run_commands",

@@ -16,9 +16,9 @@ from compass_ray.core.array_checks import FloatArray
 
 @dataclass(frozen=True)
 class QuantileTrend:
-    """`correlation` in [-1, 1] and its one-sided `p_value`; NaN and 1 if the measure is equal in all quantiles."""
+    """`correlation` in [-1, 1] and its one-sided `p_value`; None and 1 if the measure is equal in all quantiles."""
 
-    correlation: float
+    correlation: float | None
     p_value: float
 
 
@@ -37,7 +37,7 @@ def measure_trend(values: npt.ArrayLike) -> QuantileTrend:
     ranks = _ranks(table)
     correlations = np.array([_correlation(row) for row in ranks if np.ptp(row)])
     if not len(correlations):
-        return QuantileTrend(float("nan"), 1.0)
+        return QuantileTrend(None, 1.0)
     p_value = _permutation_p(ranks[0]) if len(ranks) == 1 else _page_p(table)
     return QuantileTrend(float(correlations.mean()), p_value)
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compass_ray import config as configuration
-from compass_ray.artifacts import Artifact, Identity, Manifest, RunDir
+from compass_ray.artifacts import Artifact, Identity, Manifest, RunDir, version_of
 from compass_ray.config import (
     ConfigError,
     Resources,
@@ -408,6 +408,14 @@ def test_every_other_training_setting_is_in_the_adapter_identity() -> None:
 def test_a_number_of_tokens_that_cannot_be_trained_is_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_run_config("atlas-test", overrides=overrides)
+
+
+@pytest.mark.parametrize("method", ["placebo", "oracle", "own_repeated", "quantile_1", "round_robin"])
+def test_a_control_is_trained_under_its_own_name_and_cannot_be_served(method: str) -> None:
+    config = load_run_config("atlas-test", overrides=[f"select.methods=[compass, {method}]"])
+    assert (version_of(config, "compass"), version_of(config, method)) == ("v0001", method)
+    with pytest.raises(ConfigError, match=r"serve\.method"):
+        load_run_config("atlas-test", overrides=[f"select.methods=[compass, {method}]", f"serve.method={method}"])
 
 
 @pytest.mark.parametrize("override", ["serve.port=1", "drift.window=9", "evaluate.resamples=9", "evaluate.families={a: [b]}"])

@@ -39,7 +39,7 @@ def test_a_job_shows_its_options(name: str, monkeypatch: pytest.MonkeyPatch, cap
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in NAMES if n not in ("adapt", "serve", "update", "recluster", "experiment", "simulate")]
+    "name", [n for n in NAMES if n not in ("adapt", "serve", "update", "recluster", "experiment", "quantiles", "simulate")]
 )
 def test_a_stage_job_stops_after_its_stage(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[list[str]] = []

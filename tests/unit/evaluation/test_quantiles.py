@@ -13,7 +13,7 @@ from scipy.stats import page_trend_test
 from compass_ray import schemas
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import ConfigError, RunConfig, load_run_config
-from compass_ray.evaluation.quantile_test import METHODS, collect_quantiles, describe, quantile_config, table_of
+from compass_ray.evaluation.quantiles import METHODS, collect_quantiles, describe, quantile_config, table_of
 from tests.unit.evaluation.experiments.made_up import fill, first_correct
 
 ITEMS = 40

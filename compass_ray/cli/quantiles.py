@@ -22,7 +22,7 @@ from compass_ray.cli.options import (
 from compass_ray.cli.output import emit, out, print_lines, print_rows, progress_bars, to_json
 
 if TYPE_CHECKING:
-    from compass_ray.evaluation.quantile_test import QuantileResults
+    from compass_ray.evaluation.quantiles import QuantileResults
 
 
 @app.command(epilog="Example: `compass-ray quantile-test --preset atlas --run runs/quantiles --languages sw,hi`")
@@ -41,20 +41,20 @@ def quantile_test(
     Continues an earlier attempt. Every fifth adds as many rows; --set train.tokens=N also makes tokens and steps equal.
     """
     from compass_ray import pipeline
-    from compass_ray.evaluation import quantile_test as test
+    from compass_ray.evaluation import quantiles
 
     where = RunDir(run)
     chosen = load_run_settings(where, preset, config, languages, allow_unpinned_code(set_, unpinned))
-    settings = preflight.with_pins(test.quantile_config(chosen, where), where)
+    settings = preflight.with_pins(quantiles.quantile_config(chosen, where), where)
     missing = preflight.missing_stages(settings, where, None, force or ())
     with progress_bars(quiet=json_) as progress, preflight.checked_session(settings, where, missing):
         pipeline.run_all(settings, where, force=force or (), progress=progress)
-    found = test.collect_quantiles(where, settings)
+    found = quantiles.collect_quantiles(where, settings)
     emit(json_, {"run": where.shown_uri, **to_json(found)}, lambda: _print(where, found))
 
 
 def _print(where: RunDir, found: QuantileResults) -> None:
-    from compass_ray.evaluation.quantile_test import describe, table_of
+    from compass_ray.evaluation.quantiles import describe, table_of
 
     for each in found.measures:
         title, rows = table_of(each)

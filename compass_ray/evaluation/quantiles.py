@@ -52,7 +52,7 @@ class QuantileMeasure:
 
 @dataclass(frozen=True)
 class QuantileResults:
-    """Results of a quantile test; a language without all evaluations is in ``missing``."""
+    """Results of a quantile test; a language without all rows and evaluations is in ``missing``."""
 
     languages: tuple[str, ...]
     measures: tuple[QuantileMeasure, ...]
@@ -73,12 +73,14 @@ def quantile_config(config: RunConfig, run: RunDir) -> RunConfig:
 
 
 def collect_quantiles(run: RunDir, config: RunConfig) -> QuantileResults:
-    """Read the measures and distances of every fifth, in the languages in which all were evaluated."""
+    """Read the measures and distances of every fifth, in the languages in which all have added rows and were evaluated."""
     reader = RunReader(run)
     rows = [row for row in measure(reader, config).rows_in("all") if row.language in config.languages]
     found = {(row.language, row.method): row.mean for row in rows}
-    complete = tuple(code for code in config.languages if all((code, method) in found for method in METHODS))
-    distances = {code: [_mean_distance(reader, method.value, code) for method in QUANTILE_METHODS] for code in complete}
+    evaluated = [code for code in config.languages if all((code, method) in found for method in METHODS)]
+    means = {code: [_mean_distance(reader, method.value, code) for method in QUANTILE_METHODS] for code in evaluated}
+    distances = {code: [each for each in by if each is not None] for code, by in means.items() if None not in by}
+    complete = tuple(distances)
     measures = []
     for name in PRIMARY:
         table = {code: [found[code, method].value(name) for method in METHODS] for code in complete}
@@ -88,10 +90,11 @@ def collect_quantiles(run: RunDir, config: RunConfig) -> QuantileResults:
     return QuantileResults(complete, tuple(measures), tuple(code for code in config.languages if code not in complete))
 
 
-def _mean_distance(reader: RunReader, method: str, language: str) -> float:
+def _mean_distance(reader: RunReader, method: str, language: str) -> float | None:
+    """Mean distance of the added rows of a method; None if it added none."""
     table = reader.selected_table(method, language)
     scores = table["score"].drop_null().to_numpy() if table is not None else np.zeros(0)
-    return float(1.0 - scores.mean()) if len(scores) else float("nan")
+    return float(1.0 - scores.mean()) if len(scores) else None
 
 
 def build_measure(name: str, values: Mapping[str, np.ndarray], distances: Mapping[str, Sequence[float]]) -> QuantileMeasure:
@@ -129,7 +132,7 @@ def table_of(found: QuantileMeasure) -> tuple[str, list[tuple[str, ...]]]:
     return title, [
         ("added rows", "mean distance", *(MEAN if code == MEAN else language_name(code) for code in codes)),
         *body,
-        ("rank correlation", "", *(f"{found.trends[code].correlation:+.2f}" for code in codes)),
+        ("rank correlation", "", *(_format_correlation(found.trends[code]) for code in codes)),
         ("exact p, one-sided", "", *(f"{found.trends[code].p_value:.2g}" for code in codes)),
     ]
 
@@ -147,4 +150,8 @@ def _describe_trend(found: QuantileMeasure) -> str:
     verdict = "gets worse with distance" if trend.p_value < 0.05 else "shows no trend with distance at the 5% level"
     places = "1 language" if languages == 1 else f"{languages} languages"
     label = _LABELS[found.measure]
-    return f"{label}: it {verdict} (mean rank correlation {trend.correlation:+.2f} in {places}, p = {trend.p_value:.2g})."
+    return f"{label}: it {verdict} (mean rank correlation {_format_correlation(trend)} in {places}, p = {trend.p_value:.2g})."
+
+
+def _format_correlation(trend: QuantileTrend) -> str:
+    return "–" if trend.correlation is None else f"{trend.correlation:+.2f}"

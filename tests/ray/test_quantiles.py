@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from compass_ray.artifacts import RunDir
 from compass_ray.cli import app
-from compass_ray.evaluation.quantile_test import METHODS
+from compass_ray.evaluation.quantiles import METHODS
 from tests.ray.in_process import no_workers
 
 pytestmark = pytest.mark.slow

@@ -152,3 +152,16 @@ def test_the_end_of_turn_is_what_follows_the_text(base: BaseModel, content: str)
     count = count_end_tokens(base.tokenizer, reply)
     assert count == 1
     assert count_end_tokens(base.tokenizer, reply[:-1]) == 0
+
+
+def test_an_end_of_turn_may_have_several_tokens_or_none() -> None:
+    from tests.unit.tiny_models import TEMPLATE, make_tokenizer
+
+    longer = make_tokenizer(TEMPLATE.replace("<|im_end|>", "\n<|im_end|>"))
+    example = encode_example(longer, "?", "yes", 200)
+    reply = example.input_ids[example.prompt_length :]
+    assert longer.decode(reply[: -count_end_tokens(longer, reply)]) == "yes"
+    assert count_end_tokens(longer, reply) == 2
+    none = make_tokenizer(TEMPLATE.replace("<|im_end|>", ""))
+    none.eos_token = None
+    assert count_end_tokens(none, none("yes", add_special_tokens=False)["input_ids"]) is None

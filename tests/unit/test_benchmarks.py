@@ -32,6 +32,7 @@ BENCHMARKS = (
     "paper/transfers",
     "paper/gap_by_method",
     "paper/clusters_on_real_embeddings",
+    "paper/interval_coverage",
     "paper/router",
     "paper/drift_calibration",
     "paper/drift_simulation",
@@ -45,6 +46,7 @@ UNRECORDED = (
 REAL = ("speed/real_training",)
 """Those that need real models and real rows."""
 SLOW = (
+    "paper/interval_coverage",
     "speed/batching",
     "speed/training",
     "paper/clusters_on_real_embeddings",

@@ -137,6 +137,12 @@ def test_a_difference_in_all_languages_makes_a_claim(tmp_path: Path, file: Proto
     assert ("compass_ratio", "target") not in found
 
 
+def test_five_languages_cannot_pass_the_corrected_test(analysis: Analysis) -> None:
+    verdicts = {(claim.method, claim.against): claim.verdict(0.05) for claim in analysis.claims}
+    assert verdicts["compass_deficit", "target"] == "not established"
+    assert any("so nothing is claimed" in sentence for sentence in describe_outcome(analysis))
+
+
 def test_a_language_at_chance_is_left_out_of_the_means(tmp_path: Path, file: ProtocolFile) -> None:
     store = fill(tmp_path, dict.fromkeys(METHODS, 3.0), languages=LANGUAGES[:3])
     for method in METHODS[:4]:

@@ -68,11 +68,19 @@ class Claim:
     corrected: Mapping[str, float]
 
     def verdict(self, level: float) -> str:
-        """``better``, ``worse`` or ``no difference``: both measures must agree in sign and be significant."""
-        signs = {np.sign(each.mean) for each in self.contrasts.values()}
-        if not self.contrasts or len(signs) != 1 or any(p > level for p in self.corrected.values()):
+        """``better`` or ``worse`` if both measures agree and are significant; else what stands against it.
+
+        ``not established``: both intervals are on one side of 0, but a corrected p-value is above the level. ``no agreement``:
+        only one interval is, or they are on different sides. ``no difference``: both include 0.
+        """
+        sides = {_side(each) for each in self.contrasts.values()}
+        if sides == {0}:
             return "no difference"
-        return "better" if signs == {1.0} else "worse"
+        if len(sides) > 1:
+            return "no agreement"
+        if any(p > level for p in self.corrected.values()):
+            return "not established"
+        return "better" if sides == {1} else "worse"
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,12 @@ class Analysis:
     detectable: Mapping[tuple[str, str, str], tuple[float, float]]
     """By a, b and measure: least detectable difference in as many languages as the evaluation has, uncorrected and corrected."""
     cost: CostCheck
+
+
+def _side(contrast: Contrast) -> int:
+    """1 or -1 if the interval is above or below 0, and 0 if it includes 0 or there is none."""
+    found = contrast.interval
+    return 0 if found is None or found.low <= 0.0 <= found.high else int(np.sign(contrast.mean))
 
 
 def analyse(protocol: Protocol, store: MeasurementStore, attempt: str, resamples: int = RESAMPLES) -> Analysis:

@@ -46,8 +46,12 @@ def format_share(interval: Interval | None) -> str:
     if interval is None:
         return "–"
     if not np.isfinite(interval.low):
-        return f"{100 * interval.mean:.0f}% (not bounded)"
-    return f"{100 * interval.mean:.0f}% [{100 * interval.low:.0f}, {100 * interval.high:.0f}]".replace("-", "\N{MINUS SIGN}")
+        return f"{_percent(interval.mean)}% (not bounded)"
+    return f"{_percent(interval.mean)}% [{_percent(interval.low)}, {_percent(interval.high)}]"
+
+
+def _percent(share: float) -> str:
+    return str(round(100 * share)).replace("-", "\N{MINUS SIGN}")
 
 
 def describe_outcome(analysis: Analysis) -> Iterator[str]:
@@ -74,6 +78,14 @@ def describe_claim(claim: Claim, level: float) -> str:
         )
         open_ = f" Gains in {ranges} remain possible." if ranges else ""
         return f"No difference at this size between {pair}: {numbers}.{open_}"
+    if verdict == "no agreement":
+        return f"The two measures do not agree on {pair}, so nothing is claimed: {numbers}."
+    if verdict == "not established":
+        better = "better" if claim.contrasts["probability"].mean > 0 else "worse"
+        return (
+            f"{claim.method} is {better} than {claim.against} by both intervals, but not by the corrected test, so nothing is "
+            f"claimed: {numbers}."
+        )
     return f"{claim.method} is {verdict} than {claim.against}: {numbers}."
 
 

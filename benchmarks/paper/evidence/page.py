@@ -142,8 +142,10 @@ def _design(file: ProtocolFile, analysis: Analysis) -> Iterator[Block]:
     yield TableBlock("Measures", ("measure", "kind", "better", "meaning"), measures, numbers=4, folded=True)
     rows = [(name, str(each.method), json.dumps({**each.select, **each.train})) for name, each in protocol.methods.items()]
     yield TableBlock("Methods", ("method", "select.methods", "settings"), rows, numbers=3, folded=True)
+    every = len(analysis.excluded) == len(analysis.scores.languages)
     for code, reason in analysis.excluded.items():
-        yield missing_note(f"{code} is left out of the means: {reason}.")
+        found = "would be left out, but no language remains" if every else "is left out of the means"
+        yield missing_note(f"{code} {found}: {reason}.")
 
 
 def _claims(analysis: Analysis) -> Iterator[Block]:

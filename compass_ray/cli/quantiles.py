@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from compass_ray.artifacts import RunDir
 from compass_ray.cli import preflight
 from compass_ray.cli.app import app
+from compass_ray.cli.experiment import split_columns
 from compass_ray.cli.options import (
     File,
     Force,
@@ -59,5 +60,6 @@ def _print(where: RunDir, found: QuantileResults) -> None:
     for each in found.measures:
         title, rows = table_of(each)
         out.print(f"\n[bold]{title}[/]")
-        print_rows(list(rows[0]), [list(row) for row in rows[1:]])
+        for part in split_columns(rows, out.width):
+            print_rows(list(part[0]), [list(row) for row in part[1:]])
     print_lines(["", *describe(found), f"report: {where.shown_uri}/report/index.html"])

@@ -30,7 +30,7 @@ from benchmarks.paper.clusters_on_real_embeddings import (
     select,
     summarize_bits,
 )
-from benchmarks.paper.kit_sample import SampleSize, Texts, read_atlas, read_kit
+from benchmarks.paper.kit_sample import KitSample, SampleSize, Texts, embed_texts, read_atlas, read_kit
 from benchmarks.record import Record, Value, parser, without_cache, write_record
 from compass_ray.config import EmbedConfig
 from compass_ray.core.array_checks import unit_rows
@@ -49,30 +49,27 @@ def without_language_means(data: Embedded) -> Embedded:
         return unit_rows(vectors - np.stack([means[code] for code in texts.languages]))
 
     guides = data.sample.guides
-    return replace(
-        data,
-        pool=centre(data.pool, data.sample.pool),
-        guides=centre(data.guides, guides),
-        with_options=centre(data.with_options, guides),
-    )
+    centred = replace(data, pool=centre(data.pool, data.sample.pool), guides=centre(data.guides, guides))
+    return replace(centred, with_options=centre(data.with_options, guides)) if len(data.with_options) else centred
 
 
 def measure(data: Embedded, cases: Sequence[Case], clusters: int, dimensions: Sequence[int]) -> dict[str, Value]:
-    """Clusters, and bits over true subjects, of one representation with and without the options of guide prompts."""
+    """Clusters, and bits over true subjects, of one representation; also with options of guide prompts if they are embedded."""
+    weights = (0.0, GUIDE_OPTIONS) if len(data.with_options) else (0.0,)
     before, floor = [case.bits(np.zeros(0, np.int64)) for case in cases], [case.floor() for case in cases]
     bits = {"before": before, "random": [case.bits(random_rows(case)) for case in cases], "floor": floor}
     described: dict[str, Value] = {}
     for width in dimensions:
         fitted = cluster_by_product(method="kmeans", n_clusters=(clusters,), pca_dims=width, whiten=True)(data)
         described[f"whitened_{width}"] = describe(fitted.label(data.guides), data)
-        for weight in (0.0, GUIDE_OPTIONS):
-            shown = data.mix_options(weight)
+        for weight in weights:
+            shown = data.mix_options(weight) if weight else data
             labels = fitted.label(shown.guides)
             rows = [select(case, shown, labels, RULES["deficit_nearest"]) for case in cases]
             name = f"whitened_{width}, options {weight:g}"
             bits[name] = [case.bits(added) for case, added in zip(cases, rows, strict=True)]
-    for weight in (0.0, GUIDE_OPTIONS):
-        shown = data.mix_options(weight)
+    for weight in weights:
+        shown = data.mix_options(weight) if weight else data
         bits[f"round_robin, options {weight:g}"] = [case.bits(round_robin(case, shown)) for case in cases]
     targeting = {name: summarize_bits(cases, values, before, floor) for name, values in bits.items()}
     return {"clusters": described, "targeting": targeting}
@@ -88,6 +85,13 @@ def encoders(small: bool) -> dict[str, EmbedConfig]:
     return {"e5-small": e5, "gemma-3-270m, last layer weighted by position": gemma}
 
 
+def _embed(sample: KitSample, config: EmbedConfig, cache: Path | None) -> Embedded:
+    """The sample with its vectors; those of a language model, which cost more, without options of guide prompts."""
+    if config.pooling is None:
+        return embed_sample(sample, config, cache)
+    return Embedded(sample, *(embed_texts(texts, config, cache) for texts in (sample.pool, sample.guides)))
+
+
 def _base() -> str:
     from compass_ray.models.model_resolver import resolve_model
 
@@ -99,9 +103,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--cache", type=Path, help="folder for vectors, so that a repetition embeds nothing")
     options.add_argument("--targets", nargs="+", default=DEVELOPMENT)
     options.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    options.add_argument("--own-rows", type=int, default=300)
-    options.add_argument("--other-rows", type=int, default=3_300)
-    options.add_argument("--rows", nargs=2, type=int, default=[430, 90], metavar=("TARGET", "OTHER"))
+    options.add_argument("--own-rows", type=int, default=200)
+    options.add_argument("--other-rows", type=int, default=1_500)
+    options.add_argument("--rows", nargs=2, type=int, default=[300, 20], metavar=("TARGET", "OTHER"))
     return options.parse_args(argv)
 
 
@@ -118,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
     targets = dict.fromkeys(sample.guides.languages)
     numbers: dict[str, Value] = {}
     for name, config in encoders(arguments.small).items():
-        data = embed_sample(sample, config, arguments.cache)
+        data = _embed(sample, config, arguments.cache)
         cases = [make_case(data, c, seed, arguments.own_rows, arguments.other_rows) for c in targets for seed in arguments.seeds]
         numbers[name] = measure(data, cases, clusters, dimensions)
         numbers[f"{name}, without language means"] = measure(without_language_means(data), cases, clusters, dimensions)

@@ -33,6 +33,7 @@ BENCHMARKS = (
     "paper/gap_by_method",
     "paper/clusters_on_real_embeddings",
     "paper/interval_coverage",
+    "paper/representations",
     "paper/router",
     "paper/drift_calibration",
     "paper/drift_simulation",
@@ -40,7 +41,7 @@ BENCHMARKS = (
 )
 UNRECORDED = (
     "speed/mixed_batch_gpu", "speed/serving_attacks", "speed/demo_real", "paper/trainer_curves", "speed/real_encoder",
-    "speed/real_training", "paper/gradient_features", "paper/representations",
+    "speed/real_training", "paper/gradient_features",
 )  # fmt: skip
 """Benchmarks without a stored record: they need a GPU, an otherwise idle machine, or pretrained models."""
 REAL = ("speed/real_training",)

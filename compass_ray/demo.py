@@ -34,6 +34,8 @@ CLIENTS = 8
 _SERVED_TIMEOUT_S = 30.0
 _UPDATE_TIMEOUT_S = 1800.0
 _PROMPT_INTERVAL_S = 0.5
+_REPLIES_IN_INTERVAL = 5.0
+"""Least time between prompts, in times that a reply took."""
 _REQUEST_TIMEOUT_S = 120.0
 
 
@@ -137,8 +139,10 @@ def _wait_for_update(users: _Users, monitor: MonitorClient, run: RunDir, traffic
             failed = [each.reason for each in registry.read_decisions(run) if isinstance(each, UpdateFailedRecord)]
             why = failed[-1] if failed else "no attempt has finished"
             raise ArtifactError(f"no update of {users.language} reached the gate within {_UPDATE_TIMEOUT_S:.0f} s: {why}")
+        sent = time.monotonic()
         users.send((next(prompts),))
-        time.sleep(_PROMPT_INTERVAL_S)  # leaves CPU time for the update
+        # Leaves most of the CPU time to the update.
+        time.sleep(max(_PROMPT_INTERVAL_S, _REPLIES_IN_INTERVAL * (time.monotonic() - sent)))
     progress("update", 1, 1)
 
 

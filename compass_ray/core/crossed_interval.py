@@ -9,6 +9,7 @@ most. `crossed_bootstrap` covers 90.6% to 99.8%: it is too short if languages di
 because the noise of single answers is in each level. See benchmarks/results/paper_interval_coverage.json.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,7 +71,7 @@ def crossed_interval(scores: npt.ArrayLike, family: npt.ArrayLike, *, confidence
     return Interval(mean, mean - half, mean + half)
 
 
-def crossed_variance(scores: npt.ArrayLike, family: npt.ArrayLike) -> CrossedVariance:
+def crossed_variance(scores: Sequence[npt.ArrayLike] | FloatArray, family: npt.ArrayLike) -> CrossedVariance:
     """Variance and covariance of the means of K scores, float64[K, L, S, I], on the same items.
 
     ValueError on fewer than two languages, or if scores lack different items.
@@ -134,7 +135,7 @@ class _Cells:
         families = int(names.max(initial=-1)) + 1
         labels = as_labels(names, families, "family")
         found = ~np.isnan(values)
-        present, seeds = found.any(axis=1), found.any(axis=2)
+        present, seeds = np.any(found, axis=1), np.any(found, axis=2)
         if len(labels) != values.shape[2] or (labels < 0).any():
             raise ValueError(f"{len(labels)} families for {values.shape[2]} items; expected one, 0 or more, for each item.")
         if np.isinf(values).any() or not present.any(axis=1).all():

@@ -306,7 +306,7 @@ def test_adapt_reports_all_problems_before_any_work(compass_ray: Command, tmp_pa
     assert done.code == 1
     assert done.out == ""
     assert "resources: embed, cluster, select, train, evaluate: requests CPU 500 on one machine" in done.err
-    assert "base model: some/model is a hub id: HF_HUB_OFFLINE=1; use a local directory" in done.err
+    assert "base model: some/model is a hub id: HF_HUB_OFFLINE=1; set a local directory" in done.err
     assert "languages: pool.languages does not include hi" in done.err
     assert not (tmp_path / "mine").exists()
 

@@ -115,14 +115,16 @@ def test_a_budget_and_what_its_trials_share(run: RunDir) -> None:
 
 
 def test_an_evaluation(run: RunDir) -> None:
-    items = pa.table({"answer": pa.array([0, 1, 2])})
-    made = _results(Evaluation("zero_shot", "sw", None), items, np.array([0, 1, 1]), ("physics",))
+    scored = pa.table({"answer": [0, 1, 2], "predicted": [0, 1, 1], "bytes": [[3, 4], [2, 2, 2, 2], [9, 1]]})
+    made = _results(Evaluation("zero_shot", "sw", None), scored, None, ("physics",))
     assert _check(EvaluationRecord, _scratch(run, made)) == {
         "language": "sw",
         "method": "zero_shot",
         "version": None,
         "items": 3,
         "accuracy": pytest.approx(2 / 3),
+        "chance": pytest.approx((0.5 + 0.25 + 0.5) / 3),
+        "text": None,
         "low_subjects": ["physics"],
     }
 

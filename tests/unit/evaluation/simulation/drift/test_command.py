@@ -96,7 +96,14 @@ def trained(prepared: RunDir, monkeypatch: pytest.MonkeyPatch) -> list[Forgettin
     def learn(config: RunConfig, run: RunDir, plan: ForgettingSettings, **_: object) -> ForgettingResults:
         plans.append(plan)
         return ForgettingResults(
-            ("sw",), Scenario("any", (("a",), ("b",))).periods()[:-1], {"old": 7, "new": 3}, {"ecda": strategy}, {}, None, {}
+            languages=("sw",),
+            periods=Scenario("any", (("a",), ("b",))).periods()[:-1],
+            items={"old": 7, "new": 3},
+            chance=0.25,
+            strategies={"ecda": strategy},
+            buffers={},
+            naive_first_update=None,
+            sweep={},
         )
 
     monkeypatch.setattr(forgetting, "simulate_forgetting", learn)

@@ -144,7 +144,8 @@ log-probability of its letter; -inf for options that the item lacks. The other l
 ``log_prob_sums`` leaves out the end of turn. ``end_log_probs`` is the end of turn alone, null if it was not scored. ``tokens``,
 ``characters`` and UTF-8 ``bytes`` count the scored reply. ``truncated``: the end of a reply was cut off. ``sample_id`` is the id
 of the item in its test set, the same in all languages of a parallel one. ``family`` is a group of subjects. ``thinned``: the bias
-simulation removed rows of the subject. Files of former versions end with ``log_probs``.
+simulation removed rows of the subject; null for the base model, which has no training data. Files of former versions end with
+``log_probs``.
 """
 
 

@@ -42,7 +42,7 @@ class EvaluationRecord(FileRecord):
     text: TextRecord | None = None
     """Measures of the text of the language, if one is set."""
     low_subjects: tuple[str, ...] = ()
-    """Subjects that the bias simulation thinned out in the language's training data."""
+    """Subjects that the bias simulation thinned out in the language's training data. Empty for the base model."""
 
 
 @dataclass(frozen=True, eq=False)

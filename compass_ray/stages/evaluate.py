@@ -178,11 +178,11 @@ class Scorer:
         tokens = choose_scoring_batch(self.config.evaluate, self.config.resources, self.base)
         with watch_memory(artifact, "evaluate.batch_tokens", tokens):
             scores, text = self._scores(evaluation, items, texts, tokens)
-        low = self._low_subjects(evaluation.language)
+        low = self._low_subjects(evaluation)
         scored = build_scored_table(items, scores, self.config.evaluate.scoring, low)
         writer = artifact.begin(identity)
         writer.write_table("items.parquet", scored)
-        results = _results(evaluation, scored, text, low)
+        results = _results(evaluation, scored, text, low or ())
         results.write(writer)
         metrics = {
             "accuracy": results.accuracy,
@@ -225,19 +225,24 @@ class Scorer:
             with swap_model(self.base, self.config.train, folder) if is_full else with_adapter(self.base, folder) as model:
                 yield model
 
-    def _low_subjects(self, language: str) -> tuple[str, ...]:
-        """Subjects that the bias simulation thinned in this language's training data."""
-        return AllocationRecord.read(self.run.selection(self.config.serve.method, language)).low_subjects
+    def _low_subjects(self, evaluation: Evaluation) -> tuple[str, ...] | None:
+        """Subjects that the bias simulation thinned in the language's training data; None for the base model.
+
+        The base model has no training data, so its evaluation is reused after a change of the bias.
+        """
+        if evaluation.version is None:
+            return None
+        return AllocationRecord.read(self.run.selection(self.config.serve.method, evaluation.language)).low_subjects
 
 
-def build_scored_table(items: pa.Table, scores: OptionScores, scoring: Scoring, low_subjects: Collection[str]) -> pa.Table:
+def build_scored_table(items: pa.Table, scores: OptionScores, scoring: Scoring, low_subjects: Collection[str] | None) -> pa.Table:
     """Items with their scores (schemas.SCORED).
 
     Args:
         items: the test set (schemas.ITEMS); a table of a former version may lack ``sample_id`` and ``family``.
         scores: the scores of its options, in the same order.
         scoring: how they were scored. The reply to a letter question is the letter, of one character and one byte.
-        low_subjects: subjects that the bias simulation thinned.
+        low_subjects: subjects that the bias simulation thinned; None leaves ``thinned`` null.
     """
     options, subjects = items["options"].to_pylist(), items["subject"].to_pylist()
     texts = [list(LETTERS[: len(each)]) for each in options] if scoring == "letter" else options
@@ -250,7 +255,7 @@ def build_scored_table(items: pa.Table, scores: OptionScores, scoring: Scoring, 
         "log_probs": scores.means.tolist(),
         "sample_id": items["sample_id"] if "sample_id" in items.column_names else [None] * items.num_rows,
         "family": items["family"] if "family" in items.column_names else [family_of(subject) for subject in subjects],
-        "thinned": [subject in low_subjects for subject in subjects],
+        "thinned": [None if low_subjects is None else subject in low_subjects for subject in subjects],
         "log_prob_sums": [scores.sums[i, : counts[i]].tolist() for i in rows],
         "end_log_probs": [[None if math.isnan(end) else end for end in scores.ends[i, : counts[i]].tolist()] for i in rows],
         "tokens": [scores.tokens[i, : counts[i]].tolist() for i in rows],

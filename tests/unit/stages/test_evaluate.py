@@ -11,6 +11,7 @@ from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import ConfigError, RunConfig, load_run_config, with_overrides
 from compass_ray.core.choice_measures import bits_per_byte, perplexity
 from compass_ray.core.families import join_families
+from compass_ray.report.comparison import low_subjects
 from compass_ray.report.run_reader import RunReader
 from compass_ray.sources.guides import read_guide_and_test
 from compass_ray.stages.evaluate import Evaluation, Scorer, _identity, read_texts
@@ -74,6 +75,17 @@ def test_an_evaluation_of_a_former_run_gets_every_measure(run: RunDir, texts: st
         assert not row["truncated"]
         for mean, total, end, tokens in zip(*(row[name] for name in names), strict=False):
             assert mean == pytest.approx((total + (end or 0.0)) / (tokens + (end is not None)), rel=1e-4)
+
+
+def test_zero_shot_does_not_name_thinned_subjects_of_a_bias_that_its_identity_lacks(run: RunDir) -> None:
+    """A reused evaluation has those of no other bias: readers take them from the selection."""
+    Scorer(run.uri, run.read_config().model_dump(mode="json")).score(ZERO_SHOT, Identity("evaluate", {"bias": 1}, {}))
+    table = run.evaluation("zero_shot", "sw").read_table("items.parquet")
+    scored, allocation = RunReader(run).scored_items("zero_shot", "sw"), RunReader(run).allocation("compass", "sw")
+    assert table["thinned"].null_count == table.num_rows
+    assert scored is not None
+    assert allocation is not None
+    assert (scored.low_subjects, low_subjects(RunReader(run), "sw")) == ((), frozenset(allocation.low_subjects))
 
 
 @pytest.mark.shared_data

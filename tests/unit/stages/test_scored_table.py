@@ -40,6 +40,11 @@ def test_lists_have_one_entry_for_each_option_of_the_item() -> None:
     assert [each["truncated"] for each in (first, second)] == [True, False]
 
 
+def test_without_training_data_no_item_is_thinned_or_not() -> None:
+    assert build_scored_table(ITEMS, SCORES, "option", None)["thinned"].to_pylist() == [None, None]
+    assert build_scored_table(ITEMS, SCORES, "option", ())["thinned"].to_pylist() == [False, False]
+
+
 def test_a_letter_is_one_byte_long() -> None:
     first, _ = build_scored_table(ITEMS, SCORES, "letter", ()).to_pylist()
     assert first["characters"] == first["bytes"] == [1, 1, 1]

@@ -79,25 +79,6 @@ class MeasureSummary:
         found: float | None = getattr(self, measure)
         return found
 
-    def chance_of(self, measure: str) -> float | None:
-        """The chance level of one of `MEASURES`; None for bits per byte, which has none."""
-        return {"bits_per_byte": None, "brier": self.brier_chance}.get(measure, self.chance)
-
-
-def normalize_options(sums: npt.ArrayLike, sizes: npt.ArrayLike) -> FloatArray:
-    """Softmax over the options of ``sums / sizes``: float64[..., k] that sum to 1.
-
-    Args:
-        sums: float[..., k] log-probabilities in nats; -inf for an option that the item lacks.
-        sizes: int[..., k] bytes of each option. An option of size 0 has probability 0.
-
-    Without a finite score the probabilities are NaN.
-
-    >>> normalize_options([-2.0, -8.0], [2, 8]).tolist()
-    [0.5, 0.5]
-    """
-    return _softmax(_divide(np.asarray(sums, np.float64), np.asarray(sizes, np.float64)))
-
 
 def measure_items(
     sums: Sequence[Sequence[float]], characters: Sequence[Sequence[int]], sizes: Sequence[Sequence[int]], answers: npt.ArrayLike

@@ -35,6 +35,11 @@ def test_every_large_preset_exists() -> None:
     assert {name for name in list_presets() if not name.startswith(("atlas", "aya", "gemma"))} == set(LARGE)
 
 
+@pytest.mark.parametrize("name", list_presets())
+def test_lines_are_as_short_as_those_of_the_code(name: str) -> None:
+    assert [line for line in _text(name).splitlines() if len(line) > 130] == []
+
+
 @pytest.mark.parametrize("name", LARGE)
 def test_models_have_the_paper_s_hyperparameters(name: str) -> None:
     model, rank, rate, modules = PAPER[_base(name)]

@@ -76,8 +76,8 @@ class ForgettingResults:
     languages: tuple[str, ...]
     periods: tuple[Period, ...]
     items: Mapping[str, int]
-    chance: float
-    """Accuracy of a choice at random: mean over languages of that on the test items of their subjects."""
+    chance: float | None
+    """Accuracy of a uniform choice: mean over languages of that on the test items of their subjects. None without such items."""
     strategies: Mapping[str, StrategyResult]
     buffers: Mapping[float, AccuracyChange]
     naive_first_update: AccuracyChange | None
@@ -86,7 +86,7 @@ class ForgettingResults:
 
     def table(self) -> list[list[str]]:
         """Cells in the order of `TABLE_COLUMNS`; the last row is the chance level."""
-        chance = f"{100 * self.chance:.1f}%"
+        chance = "–" if self.chance is None else f"{100 * self.chance:.1f}%"
         return [
             *(_cells(name, each) for name, each in self.strategies.items()),
             ["chance", chance, chance, *[""] * (len(TABLE_COLUMNS) - 3)],
@@ -136,7 +136,7 @@ def compute_results(config: RunConfig, run: RunDir, plan: ForgettingSettings) ->
         languages=config.languages,
         periods=periods,
         items=count_items(by_strategy["static"]),
-        chance=float(np.mean([_chance(run, plan, code) for code in config.languages])),
+        chance=_mean_chance(run, plan, config.languages),
         strategies={name: _strategy_result(each, by_strategy) for name, each in by_strategy.items()},
         buffers={share: change(variant) for share, variant in plan.buffer_variants(config).items()},
         naive_first_update=change(UpdateVariant("naive")) if sweeps else None,
@@ -144,10 +144,17 @@ def compute_results(config: RunConfig, run: RunDir, plan: ForgettingSettings) ->
     )
 
 
-def _chance(run: RunDir, plan: ForgettingSettings, language: str) -> float:
+def _mean_chance(run: RunDir, plan: ForgettingSettings, languages: Sequence[str]) -> float | None:
+    """Mean over the languages that have test items of their subjects; None if there are none."""
+    found = [float(np.mean(chances)) for code in languages if (chances := _item_chances(run, plan, code))]
+    return float(np.mean(found)) if found else None
+
+
+def _item_chances(run: RunDir, plan: ForgettingSettings, language: str) -> list[float]:
+    """1 / number of options of each test item of the language's subjects."""
     subjects = {subject for group in load_scenario(run, plan, language, 0).groups for subject in group}
     items = run.guide(language).read_table("test.parquet", ["subject", "options"]).to_pylist()
-    return float(np.mean([1 / len(item["options"]) for item in items if item["subject"] in subjects]))
+    return [1 / len(item["options"]) for item in items if item["subject"] in subjects]
 
 
 def _strategy_result(own: Sequence[EvaluatedItems], by_strategy: Mapping[str, Sequence[EvaluatedItems]]) -> StrategyResult:

@@ -151,6 +151,17 @@ def test_results_and_plots_are_stored(prepared: RunDir, config: RunConfig) -> No
     assert render_plots(found) == render_plots(found), "plots depend only on the results"
 
 
+def test_without_test_items_of_the_subjects_there_is_no_chance_level(prepared: RunDir, config: RunConfig) -> None:
+    write_answers(config, prepared, knows_without_forgetting(prepared))
+    items = prepared.guide("sw").read_table("test.parquet")
+    other = items.set_column(items.schema.get_field_index("subject"), "subject", pa.array(["another"] * items.num_rows))
+    writer = prepared.guide("sw").begin(Identity("pool", {}, {}))
+    writer.write_table("test.parquet", other)
+    writer.publish()
+    found = compute_results(config, prepared, PLAN)
+    assert (found.chance, found.as_json()["chance"], found.table()[-1][:3]) == (None, None, ["chance", "–", "–"])
+
+
 def test_missing_answers_are_named(prepared: RunDir, config: RunConfig) -> None:
     with pytest.raises(ArtifactError, match="answers/sw/v0001 is missing"):
         compute_results(config, prepared, PLAN)

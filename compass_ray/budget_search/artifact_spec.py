@@ -18,7 +18,7 @@ TEXT_FILE = "text.parquet"
 
 def identity(config: RunConfig, run: RunDir, language: str) -> Identity:
     """Identity of the budget; training settings count only if the budget is tuned."""
-    bias = config.pool.bias.fingerprint_settings() if config.pool.bias else None
+    bias = config.pool.bias.restrict_to([language]).fingerprint_settings() if config.pool.bias else None
     settings: dict[str, Any] = {"select": method_settings(config.select, METHOD), "bias": bias, "seed": config.seed}
     if config.select.budget == "tuned":
         base = model_identity(config.train.base_model, config.train.revision)

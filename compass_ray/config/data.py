@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -96,6 +96,18 @@ class BiasConfig(ConfigSection):
         """
         unused = {name for name, used in (("seed", self.seed is not None), ("groups", bool(self.groups))) if not used}
         return super().fingerprint_settings(include=include, exclude=unused | (exclude or set()))
+
+    def restrict_to(self, languages: Sequence[str]) -> BiasConfig:
+        """The settings that the rows of ``languages`` depend on: without seeds of other languages.
+
+        >>> both = BiasConfig(seed={"hi": 3, "sw": 5})
+        >>> both.restrict_to(["hi"]).seed, both.restrict_to(["yo"]).seed, both.restrict_to(["hi", "yo"]).seed
+        (3, None, {'hi': 3})
+        """
+        if not isinstance(self.seed, Mapping):
+            return self
+        own = {code: seed for code, seed in self.seed.items() if code in languages}
+        return self.model_copy(update={"seed": own.get(languages[0]) if len(languages) == 1 else own or None})
 
     def seed_of(self, language: str, run_seed: int) -> int:
         """The seed of a language: its own, or else that of the run."""

@@ -91,7 +91,8 @@ def _select(config: RunConfig, run: RunDir, pending: list[tuple[str, str]], prog
 
 def _identity(config: RunConfig, run: RunDir, method: str, language: str) -> Identity:
     settings = method_settings(config.select, method) | {"seed": config.seed}
-    settings["bias"] = config.pool.bias.fingerprint_settings() if config.pool.bias else None
+    bias = config.pool.bias
+    settings["bias"] = bias.restrict_to(_targets(config, language)).fingerprint_settings() if bias else None
     found = budget_artifacts(config, run, language) if method != "target" else ()
     guides = [a for code in _targets(config, language) for a in (run.guide(code), run.guide_embeddings(code))]
     inputs = (run.pool, *guides, run.clustering(clustering_key(config, language)), *found)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compass_ray import config as configuration
-from compass_ray.artifacts import Artifact, Identity, Manifest, RunDir, version_of
+from compass_ray.artifacts import SHARED, Artifact, Identity, Manifest, RunDir, version_of
 from compass_ray.config import (
     ConfigError,
     Resources,
@@ -25,6 +25,7 @@ from compass_ray.config import (
     with_overrides,
 )
 from compass_ray.pipeline import STAGES
+from compass_ray.stages import select
 
 OTHER_RESOURCES: dict[str, Any] = {
     "cpus": 7,
@@ -374,6 +375,18 @@ def test_settings_that_shape_a_result_change_its_fingerprint(
 ) -> None:
     before, after = asked_for(load_run_config("atlas-test")), asked_for(load_run_config("atlas-test", overrides=[override]))
     assert before[recomputed] != after[recomputed]
+
+
+def test_a_seed_of_the_bias_changes_selections_of_its_language_and_those_of_all(run: RunDir) -> None:
+    def ask(seed: str, method: str, owner: str) -> str:
+        config = load_run_config("atlas-test", overrides=[f"pool.bias.seed={seed}"])
+        return select._identity(config, run, method, owner).fingerprint
+
+    for method, owner, changes in (("target", "hi", True), ("target", "sw", False), ("all", SHARED, True)):
+        assert (ask("{sw: 0, hi: 3}", method, owner) != ask("{sw: 0, hi: 0}", method, owner)) == changes
+        assert ask("{yo: 3}", method, owner) == ask("{}", method, owner) == ask("null", method, owner)
+    assert ask("{sw: 0}", "target", "sw") == ask("0", "target", "sw")  # the same rows
+    assert ask("{sw: 0}", "target", "hi") == ask("null", "target", "hi") != ask("0", "target", "hi")
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def make_initial_adapter(config: RunConfig, overlay: OverlayRun, language: str, 
 def _select(config: RunConfig, overlay: OverlayRun, language: str, scenario: Scenario) -> None:
     artifact = overlay.own_artifact("selections", config.serve.method, language)
     inputs = {each.name: each.require().fingerprint for each in (overlay.clusters, overlay.guide(language))}
-    bias = config.pool.bias.fingerprint_settings() if config.pool.bias else None
+    bias = config.pool.bias.restrict_to([language]).fingerprint_settings() if config.pool.bias else None
     rule = config.select.model_copy(update={"budget": _budget(config)})
     settings = rule.fingerprint_settings(exclude={"methods"}) | {"bias": bias, "seed": config.seed, "groups": scenario.groups}
     identity = Identity("select", settings, inputs)

@@ -9,9 +9,11 @@ method of the package.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +137,7 @@ def gradient_data(sample: KitSample, folder: str, warmup_rows: int, cache: Path 
     """The sample with its gradients; those in ``cache`` are not computed again."""
     pool, guides = _rows(sample.pool), _rows(sample.guides)
     chosen = generator(0, "warmup").permutation(len(pool))[:warmup_rows]
-    file = cache / f"gradients_{Path(folder).name}_{len(pool)}_{len(guides)}_{warmup_rows}.npy" if cache else None
+    file = cache / f"gradients_{Path(folder).name}_{warmup_rows}_{_hash(pool, guides)}.npy" if cache else None
     done = list(np.load(file)) if file and file.exists() else []
     if len(done) < len(pool) + len(guides):
         features = GradientFeatures(folder, [pool[i] for i in chosen])
@@ -151,6 +153,12 @@ def _blocks(features: GradientFeatures, rows: Sequence[TrainingRow], pool: int, 
     for first in range(start, len(rows), _BLOCK):
         numbers = range(first, min(first + _BLOCK, len(rows)))
         yield [features.of_training_row(rows[i]) if i < pool else features.of_guide_prompt(rows[i]) for i in numbers]
+
+
+def _hash(pool: Sequence[TrainingRow], guides: Sequence[TrainingRow]) -> str:
+    """Hash of the rows that the gradients are of, in their order."""
+    content = json.dumps([[astuple(row) for row in rows] for rows in (pool, guides)])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _rows(texts: Texts) -> list[TrainingRow]:

@@ -121,11 +121,15 @@ class RunReader:
         found[FULL_FINETUNING] = _read_record(HistoryRecord, self.run.full_model(language, FULL_FINETUNING))
         return {version: history for version, history in found.items() if history}
 
-    def first_history(self, config: RunConfig, method: str, language: str) -> HistoryRecord | None:
-        """Training history of a method's first adapter for a language, or of its adapter for all languages, or of its model."""
+    def first_trained(self, config: RunConfig, method: str, language: str) -> Artifact:
+        """A method's first adapter for a language, or its adapter for all languages, or its model."""
         if method == FULL_FINETUNING:
-            return _read_record(HistoryRecord, self.run.full_model(language, method))
-        return _read_record(HistoryRecord, self.run.adapter(owner(method, language), version_of(config, method)))
+            return self.run.full_model(language, method)
+        return self.run.adapter(owner(method, language), version_of(config, method))
+
+    def first_history(self, config: RunConfig, method: str, language: str) -> HistoryRecord | None:
+        """Training history of `first_trained`."""
+        return _read_record(HistoryRecord, self.first_trained(config, method, language))
 
     def versions(self, language: str) -> list[str]:
         """The adapter versions of a language: versions of the served method first, then other methods."""

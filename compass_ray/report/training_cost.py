@@ -14,6 +14,8 @@ from compass_ray.records.training import HistoryRecord
 from compass_ray.report.run_reader import METHODS, RunReader
 
 _REMEDY = "Set train.tokens to compare at equal cost."
+_NAMED = 5
+"""Adapters to train again that a sentence names."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class TrainingCosts:
     """Languages that the means are over."""
     is_equal: bool
     """Whether in every language all trained methods have equal tokens and equal steps."""
+    to_retrain: tuple[str, ...] = ()
+    """Adapters to train again. With ``train.tokens``: those of another cost, or without recorded steps. Without it: those without
+    recorded steps, if nothing but steps is unknown."""
 
     def describe(self) -> str:
         """State whether the methods were trained at equal cost, with numbers; empty with fewer than two trained methods."""
@@ -52,14 +57,19 @@ class TrainingCosts:
         first = next(iter(self.methods.values()))
         if self.is_equal:
             return f"Methods were trained at equal cost: {first.describe()} for each adapter (prompts and replies)."
-        if all(cost.steps is None and cost.tokens == first.tokens for cost in self.methods.values()):
-            return f"Methods were trained on equal numbers of tokens ({first.tokens:,.0f}). Their steps are not recorded."
+        unknown = [METHODS.get(method, method) for method, cost in self.methods.items() if cost.steps is None]
+        if unknown and all(cost.tokens == first.tokens for cost in self.methods.values()):
+            whose = "Their steps" if len(unknown) == len(self.methods) else f"Steps of {', '.join(unknown)}"
+            return _join(
+                f"Methods were trained on equal numbers of tokens ({first.tokens:,.0f}). {whose} are not recorded.",
+                _retrain(self.to_retrain),
+            )
         listed = [
             f"{METHODS.get(method, method)} {cost.describe(units=number == 0)}"
             for number, (method, cost) in enumerate(self.methods.items())
         ]
         over = f" (means over {self.languages} languages)" if self.languages > 1 else ""
-        return f"Methods were not trained at equal cost: {', '.join(listed)}{over}. {_REMEDY}"
+        return f"Methods were not trained at equal cost: {', '.join(listed)}{over}. {_retrain(self.to_retrain) or _REMEDY}"
 
 
 def read_costs(reader: RunReader, config: RunConfig) -> TrainingCosts:
@@ -76,6 +86,7 @@ def read_costs(reader: RunReader, config: RunConfig) -> TrainingCosts:
         methods={method: _mean([costs[method] for costs in averaged if method in costs]) for method in order},
         languages=len(averaged),
         is_equal=bool(by_language) and all(_are_equal(list(costs.values())) for costs in by_language.values()),
+        to_retrain=_find_retrain(reader, config, by_language),
     )
 
 
@@ -87,11 +98,40 @@ def describe_variants(variants: Mapping[str, TrainingCosts]) -> str:
     is_equal_within = all(costs.is_equal for costs in variants.values() if costs.methods)
     if is_equal_within and _are_equal([cost for _, _, cost in trained]):
         return f"All variants and methods were trained at equal cost: {trained[0][2].describe()} for each adapter."
+    to_retrain = [f"{adapter} ({name})" for name, costs in variants.items() for adapter in costs.to_retrain]
+    if any(cost.steps is None for *_, cost in trained) and len({cost.tokens for *_, cost in trained}) == 1:
+        tokens = f"{trained[0][2].tokens:,.0f}"
+        found = f"Variants and methods were trained on equal numbers of tokens ({tokens}). Not all steps are recorded."
+        return _join(found, _retrain(to_retrain))
     least, most = (chosen(trained, key=lambda each: each[2].tokens) for chosen in (min, max))
     span = " to ".join(f"{cost.describe()} ({METHODS.get(m, m)}, {name})" for name, m, cost in (least, most))
     if is_equal_within:
         return f"Methods of one variant were trained at equal cost, but variants were not: from {span}."
-    return f"Variants and methods were not trained at equal cost: from {span}. {_REMEDY}"
+    return f"Variants and methods were not trained at equal cost: from {span}. {_retrain(to_retrain) or _REMEDY}"
+
+
+def _find_retrain(reader: RunReader, config: RunConfig, by_language: Mapping[str, Mapping[str, TrainingCost]]) -> tuple[str, ...]:
+    """The names of the adapters to train again, each once. See `TrainingCosts.to_retrain`."""
+    train, trained = config.train, [(code, method, cost) for code, costs in by_language.items() for method, cost in costs.items()]
+    if train.tokens is not None:
+        chosen = [each for each in trained if (each[2].tokens, each[2].steps) != (train.tokens, train.token_steps)]
+    else:
+        chosen = [each for each in trained if each[2].steps is None]
+        if len(chosen) == len(trained) or any(len({c.tokens for c in costs.values()}) > 1 for costs in by_language.values()):
+            return ()
+    return tuple(dict.fromkeys(reader.first_trained(config, method, code).name for code, method, _ in chosen))
+
+
+def _retrain(adapters: Sequence[str]) -> str:
+    """The advice to train adapters again; empty without any."""
+    if not adapters:
+        return ""
+    more = f" and {len(adapters) - _NAMED:,} more" if len(adapters) > _NAMED else ""
+    return f"Train again with --force train: {', '.join(adapters[:_NAMED])}{more}."
+
+
+def _join(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))
 
 
 def _costs(reader: RunReader, config: RunConfig, language: str) -> dict[str, TrainingCost]:

@@ -228,7 +228,7 @@ def test_adapt_prints_json_without_progress(compass_ray: Command, tmp_path: Path
     RunDir(str(tmp_path / "mine")).write_config(load_run_config("atlas-test"))
     done = compass_ray(f"adapt --run {tmp_path / 'mine'} --preset atlas-test --until pool --json")
     assert done.err == ""
-    cost = {"methods": {}, "languages": 0, "is_equal": False, "text": ""}
+    cost = {"methods": {}, "languages": 0, "is_equal": False, "to_retrain": [], "text": ""}
     expected = {"run": str(tmp_path / "mine"), "seconds": {"pool": 1.5}, "cautions": [], "training_cost": cost}
     assert json.loads(done.out) == expected
 

@@ -22,12 +22,14 @@ EQUAL = {"tokens": 19_000, "reply_tokens": 4_000, "steps": 148}
 def costs(tmp_path: Path, publish: Publish) -> Costs:
     """Costs of a run, from the histories of each adapter by owner and version."""
 
-    def read(methods: list[str], languages: list[str], histories: dict[tuple[str, str], dict[str, int]]) -> TrainingCosts:
+    def read(
+        methods: list[str], languages: list[str], histories: dict[tuple[str, str], dict[str, int]], **train: int
+    ) -> TrainingCosts:
         run = RunDir(str(tmp_path / "run"))
         for (owner, version), history in histories.items():
             folder = run.full_model(owner, version) if version == "compass_fft" else run.adapter(owner, version)
             publish(folder, {"history.json": history})
-        settings = {"languages": languages, "select": {"methods": methods}, "serve": {"method": methods[-1]}}
+        settings = {"languages": languages, "select": {"methods": methods}, "serve": {"method": methods[-1]}, "train": train}
         return read_costs(RunReader(run), RunConfig.model_validate(settings))
 
     return read
@@ -80,6 +82,45 @@ def test_a_former_run_without_steps_is_not_called_equal(costs: Costs) -> None:
     found = costs(["target", "compass"], ["sw"], {("sw", "target"): {"tokens": 54}, ("sw", "v0001"): {"tokens": 54}})
     assert not found.is_equal
     assert found.describe() == "Methods were trained on equal numbers of tokens (54). Their steps are not recorded."
+
+
+def test_adapters_of_another_cost_than_train_tokens_are_named(costs: Costs) -> None:
+    histories = {(code, version): dict(EQUAL) for code in ("sw", "hi") for version in ("target", "v0001")}
+    histories |= {("hi", "target"): {"tokens": 5120, "steps": 40}, (SHARED, "all"): {"tokens": 19_000}}
+    found = costs(["target", "all", "compass"], ["sw", "hi"], histories, tokens=19_000, step_tokens=128)
+    assert found.to_retrain == ("adapters/shared/all", "adapters/hi/target")
+    assert found.describe().endswith(". Train again with --force train: adapters/shared/all, adapters/hi/target.")
+    every = costs(["target", "compass"], ["sw"], {}, tokens=19_001, step_tokens=128)
+    assert every.to_retrain == ("adapters/sw/target", "adapters/sw/v0001")
+    assert every.describe().startswith("Methods were trained at equal cost")
+
+
+def test_adapters_without_recorded_steps_are_named_if_tokens_are_equal(costs: Costs) -> None:
+    histories = {("sw", "target"): {"tokens": 54}, ("sw", "v0001"): {"tokens": 54, "steps": 3}}
+    assert costs(["target", "compass"], ["sw"], histories).describe() == (
+        "Methods were trained on equal numbers of tokens (54). Steps of target are not recorded. "
+        "Train again with --force train: adapters/sw/target."
+    )
+    unequal = costs(["target", "compass"], ["sw"], {("sw", "target"): {"tokens": 55}})
+    assert unequal.to_retrain == ()
+    assert unequal.describe().endswith("Set train.tokens to compare at equal cost.")
+
+
+def test_five_adapters_are_named_and_others_counted() -> None:
+    methods = {"target": TrainingCost(5, 1, 1), "compass": TrainingCost(6, 1, 1)}
+    found = TrainingCosts(methods, 1, False, tuple(f"adapters/{i}" for i in range(1007)))
+    assert found.describe().endswith(": adapters/0, adapters/1, adapters/2, adapters/3, adapters/4 and 1,002 more.")
+
+
+def test_variants_name_their_adapters_to_train_again() -> None:
+    equal = _costs_of(target=(54, 3), compass=(54, 3))
+    unknown = TrainingCosts({"target": TrainingCost(54, None, None)}, 1, False, ("adapters/sw/target",))
+    assert describe_variants({"a": equal, "b": unknown}) == (
+        "Variants and methods were trained on equal numbers of tokens (54). Not all steps are recorded. "
+        "Train again with --force train: adapters/sw/target (b)."
+    )
+    other = TrainingCosts(_costs_of(target=(50, 3), compass=(54, 3)).methods, 1, False, ("adapters/sw/target",))
+    assert describe_variants({"a": equal, "b": other}).endswith("adapters/sw/target (b).")
 
 
 def test_nothing_is_said_about_one_method_or_none(costs: Costs) -> None:

@@ -79,7 +79,7 @@ def make_pool(config: RunConfig, n: int, d: int) -> SyntheticPool:
 def write_run(run: RunDir, config: RunConfig, synthetic: SyntheticPool, n: int) -> None:
     """Write the artifacts that the select stage reads, for the first n rows."""
     run.write_config(config)
-    pool = _pool(synthetic.language[:n])
+    pool = _pool(synthetic.language[:n], synthetic.labels[:n])
     writer = run.pool.begin(Identity("pool", {}, {}))
     writer.write_table("rows.parquet", pool)
     writer.publish()
@@ -118,11 +118,11 @@ def _write(artifact: Artifact, files: dict[str, pa.Table]) -> None:
     writer.publish()
 
 
-def _pool(language: npt.NDArray[np.str_]) -> pa.Table:
+def _pool(language: npt.NDArray[np.str_], clusters: npt.NDArray[np.int32]) -> pa.Table:
     ids = [f"{i:016x}" for i in range(len(language))]
     text = [f"Prompt {i} of the pool, as long as a short question is" for i in range(len(language))]
-    none = pa.nulls(len(ids), pa.string())
-    columns = {"row_id": ids, "prompt": text, "response": text, "language": language, "source": language, "subject": none}
+    subject = pa.array([None if k < 0 else f"subject {k % 57}" for k in clusters.tolist()], pa.string())
+    columns = {"row_id": ids, "prompt": text, "response": text, "language": language, "source": language, "subject": subject}
     return pa.table(columns)
 
 

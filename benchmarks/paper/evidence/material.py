@@ -24,6 +24,8 @@ from compass_ray.config import BiasConfig
 from compass_ray.row_selection.problem import draw_bias
 
 Row = Mapping[str, Any]
+_VERSION = 2
+"""Of the rules of this module: a material of other rules is not reused. Since 2 each language has exactly ``own_rows`` rows."""
 ITEMS = pa.schema(
     [
         pa.field("sample_id", pa.string(), nullable=False),
@@ -79,7 +81,8 @@ def bias_settings(protocol: Protocol, size: MaterialSize, seed: int) -> BiasConf
 
 def make_material(protocol: Protocol, size: MaterialSize, languages: Sequence[str], kit: Path, work: Path) -> Material:
     """Write the material of these target languages, unless it is complete."""
-    key = content_hash(json.dumps([size.model_dump(), list(languages), {k: list(v) for k, v in protocol.families.items()}]))
+    families = {name: list(parts) for name, parts in protocol.families.items()}
+    key = content_hash(json.dumps([_VERSION, size.model_dump(), list(languages), families]))
     material = Material(work / f"material-{key[:8]}", tuple(languages))
     if not material.is_complete:
         _write(protocol, size, kit, material)
@@ -133,12 +136,14 @@ class OwnRows:
 
 
 def _own_rows(protocol: Protocol, size: MaterialSize, kit: Path, language: str, subjects: Sequence[str]) -> OwnRows:
-    """The first thinning by seed in which every family of the language has enough items of thinned subjects."""
+    """The first thinning by seed that leaves exactly ``own_rows`` rows, and enough items of thinned subjects in every family."""
     [file] = (kit / "global_mmlu" / language).glob("test*.parquet")
     tests = sorted(pq.read_table(file).to_pylist(), key=lambda each: _hash(each["sample_id"]))
     families = {protocol.family_of(row["subject"]) for row in tests} - {None}
     for seed in range(1000):
         count, thinned = _thin(bias_settings(protocol, size, seed), language, subjects, size.own_rows)
+        if not count:
+            continue
         items = _choose_items(protocol, size, tests, frozenset(thinned))
         found = Counter(row["family"] for row in items if row["thinned"])
         if all(found[family] >= size.thinning.min_items for family in families):
@@ -147,13 +152,16 @@ def _own_rows(protocol: Protocol, size: MaterialSize, kit: Path, language: str, 
 
 
 def _thin(bias: BiasConfig, language: str, subjects: Sequence[str], wanted: int) -> tuple[int, tuple[str, ...]]:
-    """How many of the first rows leave ``wanted`` rows after thinning, and the thinned subjects."""
+    """How many of the first rows leave ``wanted`` rows after thinning, and the thinned subjects.
+
+    No rows if more are left at once: further rows brought a further subject, and the draw is another one.
+    """
     count = wanted
     while count <= len(subjects):
         found = draw_bias(bias, 0, language, subjects[:count])
         kept = int(found.kept.sum())
         if kept >= wanted:
-            return count, found.thinned_subjects
+            return (count, found.thinned_subjects) if kept == wanted else (0, ())
         count += wanted - kept
     raise ProtocolError(f"{language} has {len(subjects)} rows, too few to leave {wanted} after thinning; lower material.own_rows")
 

@@ -1,13 +1,16 @@
 """The main table of the evidence again, from the files of items alone: an independent check of the analysis.
 
 Written apart from the analysis and shares nothing with it: no code of the package, loops instead of arrays, and p-values from all
-flips of signs one by one. Prints each claim with its difference, interval, p-value and corrected p-value in both measures.
+flips of signs one by one. Prints each claim with its difference, interval, p-value and corrected p-value in both measures. Leaves
+out languages by the rule of the protocol, and refuses files of an evaluation that were not made under the protocol's hash.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
+import json
 import math
 import statistics
 from collections import defaultdict
@@ -28,10 +31,19 @@ def recompute(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("--try", dest="attempt", default="evaluation", help="a try of the protocol (default: evaluation)")
     options.add_argument("--folder", type=Path, default=HERE.parent / "results" / "paper" / "evidence", help="measurements")
-    options.add_argument("--exclude", default="", help="languages to leave out, separated by commas")
+    options.add_argument("--protocol", type=Path, default=HERE / "protocol.yaml", help="the protocol (default: %(default)s)")
     arguments = options.parse_args(argv)
-    protocol = yaml.safe_load((HERE / "protocol.yaml").read_text("utf-8"))
-    values = read_values(arguments.folder / arguments.attempt, set(filter(None, arguments.exclude.split(","))))
+    content = arguments.protocol.read_bytes()
+    protocol, evaluation = yaml.safe_load(content), arguments.attempt.partition("_")[0] == "evaluation"
+    languages = protocol["languages"]["evaluation" if evaluation else "development"]
+    languages = protocol["tries"][arguments.attempt].get("languages", languages)
+    files = sorted(path for code in languages for path in (arguments.folder / arguments.attempt / code).glob("*-s*.parquet"))
+    if evaluation:
+        check_footers(files, hashlib.sha256(content).hexdigest())
+    values = read_values(files)
+    excluded = excluded_languages(values, protocol["seeds"][0])
+    values = {key: value for key, value in values.items() if key[0] not in excluded}
+    print(f"left out: {', '.join(sorted(excluded)) or 'no language'}")
     rows = []
     for measure in MEASURES:
         claims = list(itertools.product(protocol["claims"]["methods"], protocol["claims"]["against"]))
@@ -47,23 +59,58 @@ def recompute(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     return rows
 
 
-def read_values(folder: Path, excluded: set[str]) -> dict[tuple[str, str, int], dict[str, dict[str, tuple[str, float]]]]:
-    """By language, method and seed: for each measure, the family and the value of each item of a thinned subject."""
-    values: dict[tuple[str, str, int], dict[str, dict[str, tuple[str, float]]]] = {}
-    for language in sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name not in excluded):
-        items = pq.read_table(folder / language / "items.parquet").to_pylist()
-        for file in sorted((folder / language).glob("*-s*.parquet")):
-            method, _, seed = file.stem.rpartition("-s")
-            own: dict[str, dict[str, tuple[str, float]]] = {measure: {} for measure in MEASURES}
-            for item, score in zip(items, pq.read_table(file).to_pylist(), strict=True):
-                if item["thinned"]:
-                    per_byte = [total / size for total, size in zip(score["sums"], item["bytes"], strict=True)]
-                    gold, whole = item["answer"], math.fsum(math.exp(each - max(per_byte)) for each in per_byte)
-                    right = math.exp(per_byte[gold] - max(per_byte)) / whole
-                    own["bits_per_byte"][item["sample_id"]] = (item["family"], per_byte[gold] / math.log(2))  # more is better
-                    own["probability"][item["sample_id"]] = (item["family"], right)
-            values[language, method, int(seed)] = own
+def check_footers(files: Sequence[Path], protocol: str) -> None:
+    """Refuse small tests and measurements under another hash of the protocol."""
+    for file in files:
+        footer = json.loads(pq.read_schema(file).metadata[b"evidence"])
+        if footer["protocol"] != protocol or footer.get("small"):
+            raise SystemExit(f"{file} was made under the protocol {footer['protocol']}, small: {footer.get('small')}; remove it")
+
+
+Items = dict[str, tuple[str, float]]
+"""By sample_id: the family and a value."""
+Values = dict[tuple[str, str, int], dict[str, Items]]
+"""By language, method and seed, then by measure; items of thinned subjects only."""
+
+
+def read_values(files: Sequence[Path]) -> Values:
+    """Both measures, and ``above_chance``: the probability less that of a uniform choice."""
+    values: Values = {}
+    for file in files:
+        method, _, seed = file.stem.rpartition("-s")
+        own: dict[str, Items] = {measure: {} for measure in (*MEASURES, "above_chance")}
+        items = pq.read_table(file.with_name("items.parquet")).to_pylist()
+        for item, score in zip(items, pq.read_table(file).to_pylist(), strict=True):
+            if item["thinned"]:
+                per_byte = [total / size for total, size in zip(score["sums"], item["bytes"], strict=True)]
+                gold, whole = item["answer"], math.fsum(math.exp(each - max(per_byte)) for each in per_byte)
+                right = math.exp(per_byte[gold] - max(per_byte)) / whole
+                own["bits_per_byte"][item["sample_id"]] = (item["family"], per_byte[gold] / math.log(2))  # more is better
+                own["probability"][item["sample_id"]] = (item["family"], right)
+                own["above_chance"][item["sample_id"]] = (item["family"], right - 1 / len(per_byte))
+        values[file.parent.name, method, int(seed)] = own
     return values
+
+
+def excluded_languages(values: Values, seed: int) -> set[str]:
+    """Languages in which neither zero_shot nor target is above chance; none if that would be all."""
+    languages = {key[0] for key in values}
+    low = {
+        code: [lower_end(values[code, name, seed]["above_chance"]) for name in ("zero_shot", "target")]
+        for code in languages
+        if all((code, name, seed) in values for name in ("zero_shot", "target"))
+    }
+    found = {code for code, ends in low.items() if max(ends) <= 0.0}
+    return set() if found == languages else found
+
+
+def lower_end(items: Items) -> float:
+    """Lower end of the 95% interval over items of the mean over families."""
+    families = defaultdict(list)
+    for family, value in items.values():
+        families[family].append(value)
+    variance = math.fsum(statistics.variance(each) / len(each) for each in families.values() if len(each) > 1)
+    return family_mean(items) - statistics.NormalDist().inv_cdf(0.975) * math.sqrt(variance) / len(families)
 
 
 def claim_row(values: dict[Any, Any], a: str, b: str, measure: str) -> dict[str, Any] | None:

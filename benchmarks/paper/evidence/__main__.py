@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 
 from benchmarks.paper.evidence.measurements import FOLDER, Cell, MeasurementStore
-from benchmarks.paper.evidence.protocol import EVALUATION, ZERO_SHOT, ProtocolError, ProtocolFile
+from benchmarks.paper.evidence.protocol import EVALUATION, ZERO_SHOT, ProtocolError, ProtocolFile, is_evaluation
 from benchmarks.paper.evidence.runner import Runner, Workplace
 
 
@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         "targeting": "select rows in the development languages, and print the divergence over true subjects; no training",
         "quantiles": "one adapter for each fifth of the candidates by distance to the guide set, in the development languages",
         "freeze": "record the hash of the protocol; from then on the evaluation languages may be scored under it",
-        "run": "train and score all methods in the evaluation languages, in the order of the protocol",
+        "run": "train and score all methods of an evaluation in its languages, in the order of the protocol",
         "analyse": "write the tables and the page of a try from what is measured",
     }
     for name, text in helps.items():
@@ -77,45 +77,60 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _cells(arguments: argparse.Namespace, languages: Sequence[str], methods: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
-    """Cells language by language; the base model has the first seed only."""
-    chosen = arguments.languages or tuple(languages)
-    wanted_seeds = tuple(int(seed) for seed in arguments.seeds or seeds)
+def _cells(arguments: argparse.Namespace, runner: Runner, methods: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
+    """Chosen cells language by language; the base model has the first seed of the protocol only.
+
+    Raises:
+        ProtocolError: a chosen language, method or seed is not known.
+    """
+    protocol = runner.protocol
+    languages = _choose("language", arguments.languages, runner.languages, runner.languages)
+    chosen = _choose("method", arguments.methods, protocol.methods, methods)
+    wanted = _choose("seed", arguments.seeds, [str(seed) for seed in protocol.seeds], [str(seed) for seed in seeds])
     return [
-        Cell(arguments.attempt, language, method, seed)
-        for language in chosen
-        for seed in wanted_seeds
-        for method in methods
-        if (not arguments.methods or method in arguments.methods) and (method != ZERO_SHOT or seed == wanted_seeds[0])
+        Cell(arguments.attempt, language, method, int(seed))
+        for language in languages
+        for seed in wanted
+        for method in chosen
+        if method != ZERO_SHOT or int(seed) == protocol.seeds[0]
     ]
 
 
-def _development(arguments: argparse.Namespace, runner: Runner) -> tuple[str, ...]:
-    languages = runner.protocol.languages
-    chosen: tuple[str, ...] = arguments.languages or languages.development
-    if forbidden := set(chosen) - set(languages.development):
-        raise ProtocolError(
-            f"{', '.join(sorted(forbidden))}: only development languages ({', '.join(languages.development)}) here"
-        )
-    return chosen
+def _choose(kind: str, wanted: Sequence[str] | None, known: Iterable[str], default: Sequence[str]) -> list[str]:
+    """Those of ``default`` that are wanted, or all; an error names what is not known at all."""
+    if unknown := [name for name in wanted or () if name not in known]:
+        raise ProtocolError(f"there is no {kind} {', '.join(unknown)} here; choose from {', '.join(known)}")
+    return [name for name in default if not wanted or name in wanted]
+
+
+def _development_runner(arguments: argparse.Namespace) -> Runner:
+    runner = _runner(arguments)
+    if is_evaluation(arguments.attempt):
+        raise ProtocolError(f"the try {arguments.attempt!r} is an evaluation; score it with `run`, or choose another --try")
+    return runner
 
 
 def _pilot(arguments: argparse.Namespace) -> None:
-    runner = _runner(arguments)
+    runner = _development_runner(arguments)
     methods = arguments.methods or runner.protocol.pilot_methods
-    runner.run(_cells(arguments, _development(arguments, runner), methods, runner.protocol.seeds[:1]))
+    runner.run(_cells(arguments, runner, methods, _pilot_seeds(arguments, runner)))
+
+
+def _pilot_seeds(arguments: argparse.Namespace, runner: Runner) -> Sequence[int]:
+    """The first seed, unless seeds are chosen."""
+    return runner.protocol.seeds if arguments.seeds else runner.protocol.seeds[:1]
 
 
 def _quantiles(arguments: argparse.Namespace) -> None:
-    runner = _runner(arguments)
-    runner.run(_cells(arguments, _development(arguments, runner), runner.protocol.quantile_methods, runner.protocol.seeds[:1]))
+    runner = _development_runner(arguments)
+    runner.run(_cells(arguments, runner, runner.protocol.quantile_methods, _pilot_seeds(arguments, runner)))
 
 
 def _targeting(arguments: argparse.Namespace) -> None:
-    runner = _runner(arguments)
+    runner = _development_runner(arguments)
     left_out = {ZERO_SHOT, "all", *runner.protocol.quantile_methods}
     methods = arguments.methods or [name for name in runner.protocol.methods if name not in left_out]
-    for cell in _cells(arguments, _development(arguments, runner), methods, runner.protocol.seeds[:1]):
+    for cell in _cells(arguments, runner, methods, _pilot_seeds(arguments, runner)):
         found = runner.select(cell)
         _say(f"{cell.language} {cell.method}: {' '.join(f'{name} {value:.3f}' for name, value in found.items())}")
 
@@ -126,8 +141,10 @@ def _freeze(arguments: argparse.Namespace) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     runner = _runner(arguments)
-    for part in runner.protocol.order:
-        runner.run(_cells(arguments, runner.protocol.languages.evaluation, part.methods, part.seeds))
+    if not is_evaluation(arguments.attempt):
+        raise ProtocolError(f"the try {arguments.attempt!r} is no evaluation; use `pilot`, or choose another --try")
+    for part in runner.protocol.order_of(arguments.attempt):
+        runner.run(_cells(arguments, runner, part.methods, part.seeds))
 
 
 def _analyse(arguments: argparse.Namespace) -> None:
@@ -135,7 +152,7 @@ def _analyse(arguments: argparse.Namespace) -> None:
     from benchmarks.paper.evidence.page import write_page
 
     file, store = ProtocolFile(), MeasurementStore(arguments.output or FOLDER)
-    found = analyse(file.protocol, store, arguments.attempt)
+    found = analyse(file, store, arguments.attempt)
     for line in write_page(file, store, found):
         print(line)
 

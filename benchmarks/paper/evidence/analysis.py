@@ -20,7 +20,7 @@ from benchmarks.paper.evidence.item_scores import (
     text_difference,
 )
 from benchmarks.paper.evidence.measurements import MeasurementStore
-from benchmarks.paper.evidence.protocol import ZERO_SHOT, Protocol
+from benchmarks.paper.evidence.protocol import SMALL_TOKENS, ZERO_SHOT, Protocol, ProtocolFile
 from compass_ray.core.bootstrap import Interval
 from compass_ray.core.crossed_interval import RESAMPLES, crossed_bootstrap, crossed_interval, language_means
 from compass_ray.core.effect_size import Wins, count_wins, least_detectable_difference, share_of_gain, signal_to_noise
@@ -50,7 +50,9 @@ class Contrast:
     p_value: float
     wins: Wins
     by_language: Mapping[str, Interval]
-    """With an interval over items, families weighing alike."""
+    """With an interval over items, families weighing alike; also of languages that are left out of everything else here."""
+    counted: tuple[str, ...]
+    """Languages that the mean, the intervals and the p-value are of."""
     deviation: float
     """Standard deviation between languages; NaN with one."""
     seeds: int
@@ -70,14 +72,17 @@ class Claim:
     def verdict(self, level: float) -> str:
         """``better`` or ``worse`` if both measures agree and are significant; else what stands against it.
 
-        ``not established``: both intervals are on one side of 0, but a corrected p-value is above the level. ``no agreement``:
-        only one interval is, or they are on different sides. ``no difference``: both include 0.
+        ``not established``: both intervals are on one side of 0, but a corrected p-value is above the level. ``one measure``:
+        only one interval excludes 0. ``no agreement``: they are on different sides. ``no difference``: both include 0.
+        ``one language``: there is no interval over languages.
         """
+        if any(each.interval is None for each in self.contrasts.values()):
+            return "one language"
         sides = {_side(each) for each in self.contrasts.values()}
         if sides == {0}:
             return "no difference"
         if len(sides) > 1:
-            return "no agreement"
+            return "one measure" if 0 in sides else "no agreement"
         if any(p > level for p in self.corrected.values()):
             return "not established"
         return "better" if sides == {1} else "worse"
@@ -103,11 +108,15 @@ class CostCheck:
     tokens: tuple[int, ...]
     steps: tuple[int, ...]
     adapters: int
+    wanted: tuple[int, ...]
+    """``train.tokens`` of their settings."""
+    unknown: tuple[str, ...]
+    """Adapters whose tokens or steps are not recorded."""
 
     @property
     def is_equal(self) -> bool:
-        """Whether all adapters saw as many tokens in as many steps."""
-        return len(self.tokens) <= 1 and len(self.steps) <= 1
+        """Whether all adapters saw the tokens of the protocol, in as many steps, and all of this is recorded."""
+        return not self.unknown and len(self.tokens) == len(self.steps) == 1 and self.tokens == self.wanted
 
 
 @dataclass(frozen=True)
@@ -116,10 +125,15 @@ class Analysis:
 
     scores: TryScores
     excluded: Mapping[str, str]
-    """Languages left out of primary means, with the reason."""
+    """Languages left out of all means, with the reason; their own differences are in ``Contrast.by_language``."""
+    at_chance: Mapping[str, str]
+    """Languages that the rule names, with the reason. If it names all, none is left out."""
     means: Mapping[tuple[str, str], float]
     """By method and measure, in the unit of the measure."""
     chance: float
+    """Mean probability of a uniform choice, over the items and weights of ``means``."""
+    least_p: float
+    """Least corrected p-value that a claim over the languages of this try can have."""
     claims: tuple[Claim, ...]
     contrasts: tuple[Contrast, ...]
     families: tuple[Contrast, ...]
@@ -139,17 +153,16 @@ def _side(contrast: Contrast) -> int:
     return 0 if found is None or found.low <= 0.0 <= found.high else int(np.sign(contrast.mean))
 
 
-def analyse(protocol: Protocol, store: MeasurementStore, attempt: str, resamples: int = RESAMPLES) -> Analysis:
+def analyse(file: ProtocolFile, store: MeasurementStore, attempt: str, resamples: int = RESAMPLES) -> Analysis:
     """Analyse what is measured of a try; ``resamples`` are those of the bootstrap in the primary measures.
 
     Raises:
-        ValueError: nothing is measured.
+        ProtocolError: nothing is measured, or an evaluation deviates from the frozen protocol.
     """
-    scores = read_try(protocol, store, attempt)
-    if not scores.languages:
-        raise ValueError(f"nothing is measured of the try {attempt!r} in {store.folder}")
-    excluded = {code: reason for code in scores.languages if (reason := _reason_to_exclude(scores, code))}
-    languages = tuple(code for code in scores.languages if code not in excluded) or tuple(scores.languages)
+    protocol, scores = file.protocol, read_try(file, store, attempt)
+    at_chance = {code: reason for code in scores.languages if (reason := _reason_to_exclude(scores, code))}
+    excluded = at_chance if len(at_chance) < len(scores.languages) else {}
+    languages = tuple(code for code in scores.languages if code not in excluded)
     pairs = _pairs(protocol, scores)
     contrasts = _contrasts(scores, pairs, tuple(protocol.measures), ItemGroup(), languages, resamples)
     shown = [pair for pair in pairs if pair in _family_pairs(protocol, scores)]
@@ -166,8 +179,10 @@ def analyse(protocol: Protocol, store: MeasurementStore, attempt: str, resamples
     return Analysis(
         scores=scores,
         excluded=excluded,
+        at_chance=at_chance,
         means=_means(scores, languages),
-        chance=float(np.mean([1 / n for code in languages for n in scores.languages[code].options])),
+        chance=float(np.mean([_chance(scores.languages[code]) for code in languages])),
+        least_p=min(1.0, 2 * len(protocol.claims.methods) * len(protocol.claims.against) / 2 ** len(languages)),
         claims=_claims(protocol, contrasts),
         contrasts=tuple(contrasts),
         families=tuple(families),
@@ -210,13 +225,21 @@ def _contrasts(
         values = difference(scores, a, b, measure, group, languages)
         if not values.is_empty:
             times = resamples if measure in scores.protocol.primary else 0
-            found.append(_contrast(scores, (a, b), measure, group, values, times))
+            others = difference(scores, a, b, measure, group, [code for code in scores.languages if code not in languages])
+            found.append(_contrast(scores, (a, b), measure, group, values, others, times))
     return found
 
 
 def _contrast(
-    scores: TryScores, pair: tuple[str, str], measure: str, group: ItemGroup, found: GroupScores, resamples: int = 0
+    scores: TryScores,
+    pair: tuple[str, str],
+    measure: str,
+    group: ItemGroup,
+    found: GroupScores,
+    others: GroupScores,
+    resamples: int = 0,
 ) -> Contrast:
+    """The contrast in the languages of ``found``; ``others`` are those that are shown alone."""
     a, b = pair
     means, several = language_means(found.values, found.family), len(found.languages) > 1
     rng = generator(0, "evidence", a, b, measure, str(group))
@@ -230,7 +253,8 @@ def _contrast(
         bootstrap=crossed_bootstrap(found.values, found.family, resamples=resamples, rng=rng) if several and resamples else None,
         p_value=sign_flip_test(means, rng=rng).p_value,
         wins=count_wins(means),
-        by_language={code: _item_interval(found, row) for row, code in enumerate(found.languages)},
+        by_language={code: _item_interval(each, row) for each in (found, others) for row, code in enumerate(each.languages)},
+        counted=found.languages,
         deviation=float(means.std(ddof=1)) if several else float("nan"),
         seeds=len(found.seeds),
         share=_share(scores, a, measure, group, found.languages) if b == TARGET and several else None,
@@ -238,7 +262,10 @@ def _contrast(
 
 
 def _share(scores: TryScores, method: str, measure: str, group: ItemGroup, languages: Sequence[str]) -> Interval | None:
-    """The gain over target as a share of the oracle's, on languages and seeds that have all three."""
+    """The gain over target as a share of the oracle's, on languages and seeds that have all three.
+
+    The share is NaN if the oracle gains nothing.
+    """
     if measure == TEXT or method in (ORACLE, ZERO_SHOT) or not {ORACLE, TARGET} <= set(scores.methods):
         return None
     seeds = tuple(seed for seed in scores.seeds(method, TARGET) if seed in scores.seeds(ORACLE, TARGET))
@@ -249,6 +276,8 @@ def _share(scores: TryScores, method: str, measure: str, group: ItemGroup, langu
     kept = ~missing.all(axis=(1, 2))
     if kept.sum() < 2:
         return None
+    if language_means(possible[kept], own.family).mean() <= 0.0:
+        return Interval(float("nan"), -float("inf"), float("inf"))
     return share_of_gain(gain[kept], possible[kept], own.family)
 
 
@@ -282,6 +311,12 @@ def _low_over_chance(items: LanguageItems, method: str, seed: int) -> float | No
     above = np.where(items.thinned, found.probability - 1.0 / np.array(items.options), np.nan)
     mean, error = _stratified(above, np.unique(items.families, return_inverse=True)[1])
     return mean - _Z * error
+
+
+def _chance(items: LanguageItems) -> float:
+    """Mean probability of a uniform choice over the items of thinned subjects, families weighing alike."""
+    uniform = np.where(items.thinned, 1.0 / np.array(items.options), np.nan)
+    return _stratified(uniform, np.unique(items.families, return_inverse=True)[1])[0]
 
 
 def _means(scores: TryScores, languages: Sequence[str]) -> dict[tuple[str, str], float]:
@@ -327,8 +362,9 @@ def _harms(protocol: Protocol, scores: TryScores, languages: Sequence[str]) -> t
 
 
 def _text_contrasts(scores: TryScores, pairs: Sequence[tuple[str, str]], languages: Sequence[str]) -> list[Contrast]:
-    found = [(pair, text_difference(scores, *pair, languages)) for pair in pairs]
-    return [_contrast(scores, pair, TEXT, ItemGroup(), values) for pair, values in found if not values.is_empty]
+    shown = [code for code in scores.languages if code not in languages]
+    found = [(pair, text_difference(scores, *pair, languages), text_difference(scores, *pair, shown)) for pair in pairs]
+    return [_contrast(scores, pair, TEXT, ItemGroup(), values, others) for pair, values, others in found if not values.is_empty]
 
 
 def _noise(scores: TryScores, languages: Sequence[str]) -> dict[str, float]:
@@ -364,8 +400,18 @@ def _detectable(protocol: Protocol, contrasts: Sequence[Contrast]) -> dict[tuple
 
 
 def _cost(scores: TryScores) -> CostCheck:
-    trained = [footer for cell, footer in scores.footers.items() if cell.method != ZERO_SHOT]
+    trained = {cell: footer for cell, footer in scores.footers.items() if cell.method != ZERO_SHOT}
     tokens, steps = (
-        tuple(sorted({int(each[name]) for each in trained if each.get(name) is not None})) for name in ("tokens", "steps")
+        tuple(sorted({int(each[name]) for each in trained.values() if each.get(name) is not None}))
+        for name in ("tokens", "steps")
     )
-    return CostCheck(tokens, steps, len(trained))
+    wanted = {
+        SMALL_TOKENS if footer.get("small") else int(scores.protocol.settings_of(cell.attempt, cell.method)["train"]["tokens"])
+        for cell, footer in trained.items()
+    }
+    unknown = [
+        f"{cell.language}/{cell.method}-s{cell.seed}"
+        for cell, footer in trained.items()
+        if footer.get("tokens") is None or footer.get("steps") is None
+    ]
+    return CostCheck(tokens, steps, len(trained), tuple(sorted(wanted)), tuple(unknown))

@@ -61,6 +61,7 @@ def train(config: RunConfig, run: RunDir, job: Job) -> None:
     """Train one adapter, without what only a served adapter needs."""
     adapter = plan(config, run, job)
     if not adapter.artifact.find_complete(adapter.identity):
+        adapter.artifact.begin(adapter.identity, keep_partial=True)  # removes the state of a training under other settings
         train_adapter(config, run, replace(adapter, served=False), load_shared_base(config.train))
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.paper.evidence.deviations import list_deviations
 from benchmarks.paper.evidence.measurements import Cell, MeasurementStore
-from benchmarks.paper.evidence.protocol import ZERO_SHOT, Protocol
+from benchmarks.paper.evidence.protocol import ZERO_SHOT, Protocol, ProtocolError, ProtocolFile, is_evaluation
 from compass_ray.core.choice_measures import ItemMeasures, measure_items
 
 Array = npt.NDArray[np.float64]
@@ -39,6 +40,8 @@ class TryScores:
     attempt: str
     languages: Mapping[str, LanguageItems]
     footers: Mapping[Cell, Mapping[str, Any]]
+    deviations: Sequence[str] = ()
+    """Sentences about files that deviate from the protocol; an evaluation has none."""
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -56,12 +59,25 @@ class TryScores:
         )
 
 
-def read_try(protocol: Protocol, store: MeasurementStore, attempt: str) -> TryScores:
-    """Read the measurements of a try; languages in the order of the protocol."""
-    cells = [cell for cell in store.cells(attempt) if cell.method in protocol.methods]
-    found = {cell: store.read(cell) for cell in cells}
+def read_try(file: ProtocolFile, store: MeasurementStore, attempt: str) -> TryScores:
+    """Read the measurements of a try; languages in the order of the protocol.
+
+    Raises:
+        ProtocolError: there is no such try, nothing is measured, the protocol of an evaluation is not the frozen one, or a
+            measurement of an evaluation deviates from it.
+    """
+    protocol, chosen = file.protocol, file.protocol.languages_of(attempt)
+    every = {cell: store.read(cell) for cell in store.cells(attempt)}
+    deviations = list_deviations(file, attempt, {cell: scored.footer for cell, scored in every.items()})
+    if is_evaluation(attempt):
+        file.check_frozen()
+        if deviations:
+            raise ProtocolError(f"{store.folder / attempt} deviates from the frozen protocol. {' '.join(deviations)} Remove them")
+    found = {cell: each for cell, each in every.items() if cell.method in protocol.methods and cell.language in chosen}
+    if not found:
+        raise ProtocolError(f"nothing is measured of the try {attempt!r} in {store.folder}; measure it first")
     languages = {}
-    for language in protocol.targets:
+    for language in chosen:
         own = {cell: scored for cell, scored in found.items() if cell.language == language}
         if not own:
             continue
@@ -82,7 +98,7 @@ def read_try(protocol: Protocol, store: MeasurementStore, attempt: str) -> TrySc
             measures,
             {key: each["nats"] / np.log(2) / each["bytes"] for key, each in texts.items() if each},
         )
-    return TryScores(protocol, attempt, languages, {cell: scored.footer for cell, scored in found.items()})
+    return TryScores(protocol, attempt, languages, {cell: scored.footer for cell, scored in found.items()}, deviations)
 
 
 @dataclass(frozen=True)

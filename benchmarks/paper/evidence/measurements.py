@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,10 +93,12 @@ class MeasurementStore:
         """Keep the measurement of a cell: the product's table ``scored`` (schemas.SCORED), and the material's ``items``.
 
         Raises:
-            ProtocolError: the items are not those of the language's other measurements.
+            ProtocolError: the items are not those of the material or of the language's other measurements, the product thinned
+                other subjects, or a reply was cut off.
         """
         table = scored.sort_by("sample_id")
         known = _describe_items(items, table)
+        _check_scored(known, table)
         path = cell.path(self.folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         if not (file := path.with_name(ITEMS_FILE)).exists():
@@ -137,8 +140,25 @@ def _describe_items(items: pa.Table, table: pa.Table) -> pa.Table:
     return joined.cast(ITEMS)
 
 
+def _check_scored(items: pa.Table, table: pa.Table) -> None:
+    """Compare what the product says of the items; a null of ``thinned`` says nothing."""
+    ids, thinned = items["sample_id"].to_pylist(), items["thinned"].to_pylist()
+    found, cut = table["thinned"].to_pylist(), table["truncated"].to_pylist()
+    other = [name for name, own, each in zip(ids, thinned, found, strict=True) if each is not None and each != own]
+    if other:
+        raise ProtocolError(
+            f"the product thinned other subjects than the material says, for {len(other)} items, the first {other[0]}; remove "
+            f"the working folder and run again"
+        )
+    if truncated := [name for name, each in zip(ids, cut, strict=True) if each]:
+        raise ProtocolError(f"{len(truncated)} items lost the end of a reply, the first {truncated[0]}; raise train.max_tokens")
+
+
 def _store(table: pa.Table, path: Path, footer: Mapping[str, Any]) -> None:
     content = {_FOOTER: json.dumps(footer, sort_keys=True).encode()}
-    part = path.with_suffix(".part")
-    pq.write_table(table.replace_schema_metadata(content), part, compression="zstd", use_dictionary=False)
-    os.replace(part, path)
+    part = path.with_name(f"{path.stem}-{uuid.uuid4().hex}.part")  # several processes may write the items of a language
+    try:
+        pq.write_table(table.replace_schema_metadata(content), part, compression="zstd", use_dictionary=False)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

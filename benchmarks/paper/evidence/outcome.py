@@ -42,9 +42,11 @@ def format_interval(interval: Interval | None, measure: str) -> str:
 
 
 def format_share(interval: Interval | None) -> str:
-    """A share in percent with its interval; ``not bounded`` if the oracle is not clearly better."""
+    """A share in percent with its interval; ``not bounded`` if the oracle is not clearly better, ``none`` if it is not better."""
     if interval is None:
         return "–"
+    if not np.isfinite(interval.mean):
+        return "none: the oracle gains nothing"
     if not np.isfinite(interval.low):
         return f"{_percent(interval.mean)}% (not bounded)"
     return f"{_percent(interval.mean)}% [{_percent(interval.low)}, {_percent(interval.high)}]"
@@ -61,6 +63,12 @@ def describe_outcome(analysis: Analysis) -> Iterator[str]:
         yield "These are development languages: settings are chosen on them, and nothing is claimed from them."
     if not analysis.claims:
         yield "No claim of the protocol is measured yet."
+    if analysis.least_p > level:
+        counted = len(analysis.scores.languages) - len(analysis.excluded)
+        yield (
+            f"No claim can pass the corrected test in {counted} language{'s' if counted > 1 else ''}: the least corrected "
+            f"p-value there is {analysis.least_p:.3g}, above {level:g}."
+        )
     for claim in analysis.claims:
         yield describe_claim(claim, level)
 
@@ -78,8 +86,13 @@ def describe_claim(claim: Claim, level: float) -> str:
         )
         open_ = f" Gains in {ranges} remain possible." if ranges else ""
         return f"No difference at this size between {pair}: {numbers}.{open_}"
+    if verdict == "one language":
+        return f"One language gives no interval over languages, so nothing is said of {pair}: {numbers}."
+    if verdict == "one measure":
+        [sure] = [name for name, each in claim.contrasts.items() if each.interval and not _includes_zero(each.interval)]
+        return f"Only the interval of {NAMES[sure]} excludes 0 between {pair}, so nothing is claimed: {numbers}."
     if verdict == "no agreement":
-        return f"The two measures do not agree on {pair}, so nothing is claimed: {numbers}."
+        return f"The two measures disagree on which of {pair} is better, so nothing is claimed: {numbers}."
     if verdict == "not established":
         better = "better" if claim.contrasts["probability"].mean > 0 else "worse"
         return (
@@ -87,6 +100,10 @@ def describe_claim(claim: Claim, level: float) -> str:
             f"claimed: {numbers}."
         )
     return f"{claim.method} is {verdict} than {claim.against}: {numbers}."
+
+
+def _includes_zero(interval: Interval) -> bool:
+    return interval.low <= 0.0 <= interval.high
 
 
 def describe_harm(harm: Harm) -> str:
@@ -106,23 +123,23 @@ def describe_go(analysis: Analysis) -> str:
     contrast = found.get(("oracle", "random", "probability"))
     if contrast is None:
         return "Oracle and random are not both measured, so the pilot decides nothing yet."
-    clear = [code for code, interval in contrast.by_language.items() if interval.low > 0.0]
+    clear = [code for code in contrast.counted if contrast.by_language[code].low > 0.0]
     over_languages = contrast.interval is not None and contrast.interval.low > 0.0
     is_go = over_languages or len(clear) >= 4
     numbers = f"{format_value(contrast.mean, 'probability')} points {format_interval(contrast.interval, 'probability')}"
     return (
         f"{'Go' if is_go else 'No go'}: oracle less random in normalised probability is {numbers} over "
-        f"{len(contrast.by_language)} languages, with an interval over items above 0 in {len(clear)} "
+        f"{len(contrast.counted)} languages, with an interval over items above 0 in {len(clear)} "
         f"({', '.join(clear) or 'none'})."
     )
 
 
 def _describe_contrast(contrast: Contrast, corrected: float) -> str:
-    share = f", {format_share(contrast.share)} of the oracle's gain" if contrast.share else ""
+    share = f", share of the oracle's gain {format_share(contrast.share)}" if contrast.share else ""
     return (
         f"{NAMES[contrast.measure]} {format_value(contrast.mean, contrast.measure)} "
         f"{format_interval(contrast.interval, contrast.measure)}, corrected p = {corrected:.3g}, better in "
-        f"{contrast.wins.above} of {len(contrast.by_language)} languages{share}"
+        f"{contrast.wins.above} of {len(contrast.counted)} languages{share}"
     )
 
 

@@ -52,6 +52,8 @@ def record_of(file: ProtocolFile, analysis: Analysis) -> dict[str, Any]:
         "protocol": file.sha256,
         "frozen": file.frozen,
         "languages": {code: analysis.excluded.get(code, "counts") for code in analysis.scores.languages},
+        "at_chance": list(analysis.at_chance),
+        "deviations": list(analysis.scores.deviations),
         "means": {f"{method} {measure}": value for (method, measure), value in analysis.means.items()},
         "chance": analysis.chance,
         "contrasts": [_contrast_record(each) for each in analysis.contrasts],
@@ -71,6 +73,7 @@ def record_of(file: ProtocolFile, analysis: Analysis) -> dict[str, Any]:
             {**_contrast_record(each.contrast), "margin": each.margin, "excluded": each.is_excluded} for each in analysis.harms
         ],
         "signal_to_noise": dict(analysis.noise),
+        "least_corrected_p": analysis.least_p,
         "least_detectable": {" ".join(key): list(value) for key, value in analysis.detectable.items()},
         "cost": asdict(analysis.cost) | {"equal": analysis.cost.is_equal},
         "outcome": list(describe_outcome(analysis)),
@@ -93,6 +96,7 @@ def _contrast_record(each: Contrast) -> dict[str, Any]:
         "p_value": each.p_value,
         "wins": asdict(each.wins),
         "by_language": {code: ends(interval) for code, interval in each.by_language.items()},
+        "counted": list(each.counted),
         "deviation": each.deviation if np.isfinite(each.deviation) else None,
         "seeds": each.seeds,
         "share": ends(each.share),
@@ -128,12 +132,19 @@ def _design(file: ProtocolFile, analysis: Analysis) -> Iterator[Block]:
     models, size = protocol.models_of(analysis.scores.attempt), protocol.material_of(analysis.scores.attempt)
     frozen = "It was frozen with this hash." if file.frozen == file.sha256 else "It is not frozen."
     yield TextBlock(f"Protocol: benchmarks/paper/protocol.yaml, SHA-256 {file.sha256}. {frozen}")
+    for sentence in analysis.scores.deviations:
+        yield missing_note(sentence)
     yield TextBlock(
         f"Base {models['base']}, encoder {models['encoder']}. {size.own_rows} own rows of each language after thinning, with "
         f"{size.thinning.keep:.0%} of the rows of thinned subjects kept. Items: up to {size.thinned_items_per_family} of thinned "
         f"subjects in each of {len(protocol.families)} families. Families, then seeds, then languages weigh alike."
     )
-    equal = "equal for all" if cost.is_equal else "NOT equal: differences below are not at equal cost"
+    if "bits_per_byte" in protocol.measures:
+        yield TextBlock(
+            "Bits per byte here is the mean over items of the bits of a gold reply for each of its bytes, because intervals over "
+            "items need one value for each item. Tables of a run divide all bits of a family by all its bytes, so they differ."
+        )
+    equal = "equal for all, as train.tokens says" if cost.is_equal else f"NOT equal{_describe_inequality(analysis)}"
     yield TextBlock(
         f"Cost: {cost.adapters} adapters, trained tokens {_join(cost.tokens)}, optimizer steps {_join(cost.steps)}, {equal}.",
         tone="plain" if cost.is_equal else "missing",
@@ -142,10 +153,16 @@ def _design(file: ProtocolFile, analysis: Analysis) -> Iterator[Block]:
     yield TableBlock("Measures", ("measure", "kind", "better", "meaning"), measures, numbers=4, folded=True)
     rows = [(name, str(each.method), json.dumps({**each.select, **each.train})) for name, each in protocol.methods.items()]
     yield TableBlock("Methods", ("method", "select.methods", "settings"), rows, numbers=3, folded=True)
-    every = len(analysis.excluded) == len(analysis.scores.languages)
-    for code, reason in analysis.excluded.items():
-        found = "would be left out, but no language remains" if every else "is left out of the means"
+    for code, reason in analysis.at_chance.items():
+        left_out = "is left out of means, intervals and tests; its own differences are shown in the tables by language"
+        found = left_out if code in analysis.excluded else "would be left out, but no language remains"
         yield missing_note(f"{code} {found}: {reason}.")
+
+
+def _describe_inequality(analysis: Analysis) -> str:
+    cost = analysis.cost
+    unknown = f", not recorded for {', '.join(cost.unknown)}" if cost.unknown else ""
+    return f" to train.tokens {_join(cost.wanted)} with one number of steps{unknown}: differences below are not at equal cost"
 
 
 def _claims(analysis: Analysis) -> Iterator[Block]:
@@ -193,7 +210,7 @@ def _numbers(each: Contrast) -> tuple[str, ...]:
         format_value(each.mean, each.measure),
         format_interval(each.interval, each.measure),
         format_interval(each.bootstrap, each.measure),
-        f"{each.wins.above} of {len(each.by_language)}",
+        f"{each.wins.above} of {len(each.counted)}",
     )
 
 
@@ -205,19 +222,20 @@ def _mean(analysis: Analysis, method: str, measure: str) -> str:
 def _languages(analysis: Analysis) -> Iterator[Block]:
     for measure in analysis.scores.protocol.primary:
         shown = [each for each in analysis.contrasts if each.measure == measure and each.b in ("target", "random")]
-        codes = [code for code in analysis.scores.languages if code not in analysis.excluded]
+        codes = list(analysis.scores.languages)
         rows = [(f"{each.a} less {each.b}", *(_of_language(each, code) for code in codes)) for each in shown]
         if rows:
-            picture = plot_image(f"{measure}.png", plot_contrasts(shown, measure), f"Gains in {NAMES[measure]} over target.")
-            yield PlotsBlock([picture])
-            yield TableBlock(f"By language, {NAMES[measure]}, with intervals over items", ("contrast", *codes), rows, folded=True)
+            text = f"Gains in {NAMES[measure]} over target and random."
+            yield PlotsBlock([plot_image(f"{measure}.png", plot_contrasts(shown, measure), text)])
+            header = ("contrast", *(f"{code} (left out)" if code in analysis.excluded else code for code in codes))
+            yield TableBlock(f"By language, {NAMES[measure]}, with intervals over items", header, rows, folded=True)
         families = [each for each in analysis.families if each.measure == measure]
         rows = [
             (f"{each.a} less {each.b}, {each.group.family}", *_numbers(each), f"{each.p_value:.4f}", format_share(each.share))
             for each in families
         ]
-        header = (*_HEADER, "p, not corrected", "share of oracle's gain")
-        yield TableBlock(f"By family, {NAMES[measure]}", header, rows)
+        names = (*_HEADER, "p, not corrected", "share of oracle's gain")
+        yield TableBlock(f"By family, {NAMES[measure]}", names, rows)
 
 
 def _of_language(each: Contrast, code: str) -> str:
@@ -227,14 +245,15 @@ def _of_language(each: Contrast, code: str) -> str:
 
 @with_style
 def plot_contrasts(contrasts: Sequence[Contrast], measure: str) -> Figure:
-    """Gains over target and random: mean with its interval, and each language as a small mark."""
+    """Gains over target and random: mean with its interval, and each language as a small mark, faint if it is left out."""
     shown = [each for each in contrasts if each.a in _PLOTTED]
     figure, axes = new_figure(6.8, 0.5 + 0.32 * max(len(shown), 1))
     scale = 100.0 if measure != "bits_per_byte" else 1.0
     for row, each in enumerate(reversed(shown)):
         style = METHOD_STYLES.get(each.a.partition("_")[0], OTHER_STYLE)
-        values = [scale * interval.mean for interval in each.by_language.values()]
-        axes.plot(values, [row] * len(values), "|", color=style.colour, markersize=8, alpha=0.6)
+        for code, interval in each.by_language.items():
+            alpha = 0.6 if code in each.counted else 0.2
+            axes.plot([scale * interval.mean], [row], "|", color=style.colour, markersize=8, alpha=alpha)
         if each.interval:
             axes.plot([scale * each.interval.low, scale * each.interval.high], [row, row], "-", color=style.colour)
         axes.plot([scale * each.mean], [row], style.marker, color=style.colour)
@@ -290,12 +309,18 @@ def _targeting(analysis: Analysis) -> Iterator[tuple[str, ...]]:
     }
     floor = means.get("oracle", {}).get("js_after")
     for method, each in means.items():
-        way = (each["js_before"] - each["js_after"]) / (each["js_before"] - floor) if floor else None
+        possible = 0.0 if floor is None else each["js_before"] - floor
+        way = (each["js_before"] - each["js_after"]) / possible if possible else None
         share = "–" if way is None else f"{way:.0%}"
         yield (method, f"{each['js_before']:.3f}", f"{each['js_after']:.3f}", share, f"{each['added_rows']:.0f}")
 
 
 def _power(analysis: Analysis) -> Iterator[Block]:
+    counted, level = len(analysis.scores.languages) - len(analysis.excluded), analysis.scores.protocol.claims.level
+    able = "claims can pass" if analysis.least_p <= level else "no claim can pass, however large the differences are"
+    yield TextBlock(
+        f"The least corrected p-value of a claim in {counted} languages is {analysis.least_p:.3g}: at the level {level:g} {able}."
+    )
     languages = len(analysis.scores.protocol.languages.evaluation)
     rows = [
         (f"{a} less {b}, {NAMES[measure]}", *(format_value(value, measure, sign=False) for value in values))
@@ -313,8 +338,16 @@ def _power(analysis: Analysis) -> Iterator[Block]:
         yield missing_note("Signal-to-noise needs two seeds of two methods in every language.")
 
 
+_TARGETING_BEFORE = (
+    "Divergences over true subjects were measured three times in the twelve evaluation languages before the protocol was frozen: "
+    "with two earlier choices of clusters and with the present one. Nothing was trained or scored there. The choice was made on "
+    "the development languages, but these languages were not wholly unseen (benchmarks/README.md)."
+)
+
+
 def _limits(analysis: Analysis) -> Iterator[Block]:
-    models = analysis.scores.protocol.models_of(analysis.scores.attempt)
+    protocol, attempt = analysis.scores.protocol, analysis.scores.attempt
+    models = protocol.models_of(attempt)
     yield TextBlock(
         f"One base model of this size ({models['base']}), one kit of short public items, and simulated thinning. Nothing "
         f"is shown about larger models, long replies, free generation, or gaps that arise in use. The prompts are simpler "
@@ -322,13 +355,18 @@ def _limits(analysis: Analysis) -> Iterator[Block]:
         f"chosen on the development languages. The interval is for languages and items like these; a difference inside it "
         f"is neither shown nor excluded. Training tokens and steps are equal, but the time of selection is not counted."
     )
+    if "all" in protocol.methods:
+        tokens = _join([int(protocol.settings_of(attempt, "all")["train"]["tokens"])])
+        yield TextBlock(f"The method all sees {tokens} tokens of the pool, as every method does, and so not the whole pool.")
+    if is_evaluation(attempt):
+        yield TextBlock(_TARGETING_BEFORE)
 
 
 def _records(file: ProtocolFile, store: MeasurementStore, analysis: Analysis) -> Iterator[Block]:
     yield TextBlock(
         f"All numbers of this page are in {RECORD} beside it. The command python -m benchmarks.paper.recompute --try "
-        f"{analysis.scores.attempt} makes the main table again from the files below, without this package. Each file has the "
-        f"hash of the protocol and its settings in its footer."
+        f"{analysis.scores.attempt} makes the main table again from the files below, without this package. It leaves out "
+        f"languages by the same rule. Each file has the hash of the protocol and its settings in its footer."
     )
     rows = [
         (
@@ -362,5 +400,6 @@ def _terminal_table(analysis: Analysis) -> Iterator[str]:
                 f"{format_interval(each.interval, each.measure):>20} p {each.p_value:.3f} "
                 + " ".join(f"{code} {format_value(of.mean, each.measure)}" for code, of in each.by_language.items())
             )
+    yield from analysis.scores.deviations
     cost = analysis.cost
     yield f"tokens {_join(cost.tokens)}; steps {_join(cost.steps)}; {'equal' if cost.is_equal else 'NOT EQUAL'}"

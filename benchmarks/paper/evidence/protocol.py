@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 
+from compass_ray.artifacts import content_hash
 from compass_ray.config.base import ConfigSection
 
 PROTOCOL = Path(__file__).parents[1] / "protocol.yaml"
 EVALUATION = "evaluation"
 """Name of the try that scores the evaluation languages; with a suffix, of another one that does."""
 ZERO_SHOT = "zero_shot"
+SMALL_TOKENS = 400
+"""Trained tokens of a small test."""
 
 Settings = Mapping[str, Mapping[str, Any]]
+Found = TypeVar("Found")
 
 
 def is_evaluation(attempt: str) -> bool:
@@ -69,6 +74,28 @@ class EvidenceMethod(ConfigSection):
     train: Mapping[str, Any] = {}
 
 
+class Try(ConfigSection):
+    """What a try changes: sections of a run, the models, the material, and which languages and parts of the order it takes."""
+
+    languages: tuple[str, ...] | None = None
+    """Some of the development or evaluation languages; None for all."""
+    parts: int | None = None
+    """The first parts of the order; None for all."""
+    models: Mapping[str, str] = {}
+    material: Mapping[str, Any] = {}
+    embed: Mapping[str, Any] = {}
+    cluster: Mapping[str, Any] = {}
+    select: Mapping[str, Any] = {}
+    train: Mapping[str, Any] = {}
+    evaluate: Mapping[str, Any] = {}
+
+    @property
+    def settings(self) -> Settings:
+        """Changed settings of a run, by section."""
+        sections = {name: getattr(self, name) for name in ("embed", "cluster", "select", "train", "evaluate")}
+        return {name: values for name, values in sections.items() if values}
+
+
 class OrderedPart(ConfigSection):
     """Methods and seeds that run before the next part does."""
 
@@ -115,7 +142,7 @@ class Protocol(ConfigSection):
     families: Mapping[str, tuple[str, ...]]
     material: MaterialSize
     settings: Settings
-    tries: Mapping[str, Settings]
+    tries: Mapping[str, Try]
     learning_rates: tuple[float, ...]
     methods: Mapping[str, EvidenceMethod]
     pilot_methods: tuple[str, ...]
@@ -149,12 +176,8 @@ class Protocol(ConfigSection):
         Raises:
             ProtocolError: the protocol has no such try or method.
         """
-        for name, known in ((attempt, self.tries), (method, self.methods)):
-            if name not in known:
-                raise ProtocolError(f"the protocol has no {name!r}; it has {', '.join(known)}")
-        own = self.methods[method]
-        changed = {name: values for name, values in self.tries[attempt].items() if name not in ("material", "models")}
-        parts: Sequence[Settings] = (self.settings, changed, {"select": own.select, "train": own.train})
+        own = self.method_of(method)
+        parts: Sequence[Settings] = (self.settings, self.find_try(attempt).settings, {"select": own.select, "train": own.train})
         merged: dict[str, dict[str, Any]] = {}
         for part in parts:
             for section, values in part.items():
@@ -163,11 +186,62 @@ class Protocol(ConfigSection):
 
     def material_of(self, attempt: str) -> MaterialSize:
         """The material of a try."""
-        return MaterialSize.model_validate(self.material.model_dump() | dict(self.tries[attempt].get("material", {})))
+        return MaterialSize.model_validate(self.material.model_dump() | dict(self.find_try(attempt).material))
 
     def models_of(self, attempt: str) -> Mapping[str, str]:
         """The models of a try."""
-        return {**self.models, **self.tries[attempt].get("models", {})}
+        return {**self.models, **self.find_try(attempt).models}
+
+    def find_try(self, attempt: str) -> Try:
+        """A try by its name.
+
+        Raises:
+            ProtocolError: the protocol has no such try.
+        """
+        return _find("try", attempt, self.tries)
+
+    def method_of(self, name: str) -> EvidenceMethod:
+        """A method by its name.
+
+        Raises:
+            ProtocolError: the protocol has no such method.
+        """
+        return _find("method", name, self.methods)
+
+    def languages_of(self, attempt: str) -> tuple[str, ...]:
+        """Languages in which a try is scored: evaluation languages if its name says so, else development languages.
+
+        Raises:
+            ProtocolError: there is no such try, or it names other languages.
+        """
+        every = self.languages.evaluation if is_evaluation(attempt) else self.languages.development
+        own = self.find_try(attempt).languages
+        if own is not None and (unknown := [code for code in own if code not in every]):
+            raise ProtocolError(f"the try {attempt!r} names {', '.join(unknown)}; it may name {', '.join(every)}")
+        return every if own is None else own
+
+    def order_of(self, attempt: str) -> tuple[OrderedPart, ...]:
+        """Parts of the order that a try takes."""
+        return self.order[: self.find_try(attempt).parts]
+
+    def record_of(self, attempt: str, method: str) -> dict[str, Any]:
+        """Everything of the protocol that a measurement of a method depends on, as JSON."""
+        own = {
+            "method": self.method_of(method).method,
+            "material": self.material_of(attempt).model_dump(),
+            "models": dict(self.models_of(attempt)),
+        }
+        return json.loads(json.dumps(own | self.settings_of(attempt, method)))  # type: ignore[no-any-return]
+
+    def hash_of(self, attempt: str, method: str) -> str:
+        """Hash of ``record_of``."""
+        return content_hash(json.dumps(self.record_of(attempt, method), sort_keys=True))
+
+
+def _find(kind: str, name: str, known: Mapping[str, Found]) -> Found:
+    if name not in known:
+        raise ProtocolError(f"the protocol has no {kind} {name!r}; it has {', '.join(known)}")
+    return known[name]
 
 
 @dataclass(frozen=True)

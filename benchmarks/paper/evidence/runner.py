@@ -24,7 +24,15 @@ from filelock import FileLock
 from benchmarks.paper.evidence.in_process import fit_clusters, load_shared_base, train, without_ray
 from benchmarks.paper.evidence.material import Material, bias_settings, make_material
 from benchmarks.paper.evidence.measurements import Cell, MeasurementStore
-from benchmarks.paper.evidence.protocol import EVALUATION, ZERO_SHOT, Protocol, ProtocolError, ProtocolFile, is_evaluation
+from benchmarks.paper.evidence.protocol import (
+    SMALL_TOKENS,
+    ZERO_SHOT,
+    MaterialSize,
+    Protocol,
+    ProtocolError,
+    ProtocolFile,
+    is_evaluation,
+)
 from compass_ray import __version__
 from compass_ray.artifacts import ALL_LANGUAGES, SHARED, Artifact, RunDir, content_hash, version_of
 from compass_ray.config import RunConfig
@@ -83,26 +91,30 @@ class Runner:
     @cached_property
     def material(self) -> Material:
         """The material of all target languages; it does not depend on which are run."""
-        size, targets = self.protocol.material_of(self.attempt), self.protocol.targets
-        if self.small:
-            targets = self.protocol.languages.development[:2]
-            thinning = size.thinning.model_copy(update={"min_items": 0})
-            few = {"own_rows": 60, "rows_of_other_languages": 4, "thinned_items_per_family": 2, "other_items_per_family": 1}
-            size = size.model_copy(update={**few, "thinning": thinning})
+        targets = self.protocol.languages.development[:2] if self.small else self.protocol.targets
         self.place.work.mkdir(parents=True, exist_ok=True)
         with FileLock(self.place.work / "material.lock"):
-            return make_material(self.protocol, size, targets, self.place.kit, self.place.work)
+            return make_material(self.protocol, self.size, targets, self.place.kit, self.place.work)
+
+    @cached_property
+    def size(self) -> MaterialSize:
+        """Numbers of rows and items of the material."""
+        size = self.protocol.material_of(self.attempt)
+        if not self.small:
+            return size
+        thinning = size.thinning.model_copy(update={"min_items": 0})
+        few = {"own_rows": 60, "rows_of_other_languages": 4, "thinned_items_per_family": 2, "other_items_per_family": 1}
+        return size.model_copy(update={**few, "thinning": thinning})
 
     def run(self, cells: Iterable[Cell]) -> int:
         """Measure the cells that are not kept yet; returns how many.
 
         Raises:
-            ProtocolError: an evaluation language would be scored under a protocol that is not the frozen one.
+            ProtocolError: a cell is of another language than those of the try, or the protocol of an evaluation is not frozen.
         """
         done = 0
         for cell in cells:
-            if self._is_evaluation(cell.language) and not self.small:
-                self._check_evaluation()
+            self._check_language(cell.language)
             if not self.store.is_done(cell, self._expected(cell)):
                 done += self._measure_once(cell)
         return done
@@ -119,26 +131,21 @@ class Runner:
         self.say(f"{cell.attempt} {cell.language} {cell.method} seed {cell.seed}: {time.monotonic() - started:.0f} s")
         return 1
 
-    def _is_evaluation(self, language: str) -> bool:
-        return language in self.protocol.languages.evaluation
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Languages in which the try is scored; two development languages for a small test."""
+        return self.material.languages if self.small else self.protocol.languages_of(self.attempt)
 
-    def _check_evaluation(self) -> None:
-        if not is_evaluation(self.attempt):
-            raise ProtocolError(f"evaluation languages are scored in the try {EVALUATION!r} only, not in {self.attempt!r}")
-        self.file.check_frozen()
+    def _check_language(self, language: str) -> None:
+        if language not in self.languages:
+            raise ProtocolError(f"{language} is no language of the try {self.attempt!r}; it has {', '.join(self.languages)}")
+        if is_evaluation(self.attempt) and not self.small:
+            self.file.check_frozen()
 
     def _expected(self, cell: Cell) -> dict[str, Any]:
         """What a kept measurement must have been made with."""
-        settings = self.settings(cell.method)
-        expected: dict[str, Any] = {"settings": content_hash(json.dumps(settings, sort_keys=True)), "small": self.small}
+        expected: dict[str, Any] = {"settings": self.protocol.hash_of(self.attempt, cell.method), "small": self.small}
         return expected | ({"protocol": self.file.sha256} if is_evaluation(self.attempt) else {})
-
-    def settings(self, method: str) -> dict[str, Any]:
-        """Everything of the protocol that a measurement of a method depends on."""
-        size = self.protocol.material_of(self.attempt).model_dump()
-        models = dict(self.protocol.models_of(self.attempt))
-        own = {"method": self.protocol.methods[method].method, "material": size, "models": models}
-        return json.loads(json.dumps(own | self.protocol.settings_of(self.attempt, method)))  # type: ignore[no-any-return]
 
     def config(self, method: str, seed: int, languages: Sequence[str]) -> RunConfig:
         """Configuration of the product for some languages and one method of the protocol."""
@@ -169,14 +176,14 @@ class Runner:
         for section, values in chosen.items():
             tree[section] = tree.get(section, {}) | values
         if self.small:
-            tree["train"] |= {"tokens": 400}
+            tree["train"] |= {"tokens": SMALL_TOKENS}
             tree["cluster"] |= {"n_clusters": [6]}
             tree["evaluate"] |= {"text_lines": 2}
         return RunConfig.model_validate(tree)
 
     def _product(self, method: str) -> str:
         """The method of the product; the base model is scored in a run of ``target``."""
-        return self.protocol.methods[method].method or "target"
+        return self.protocol.method_of(method).method or "target"
 
     def _is_shared(self, cell: Cell) -> bool:
         """Whether one adapter serves all languages."""
@@ -196,7 +203,7 @@ class Runner:
             **self._expected(cell),
             "protocol": self.file.sha256,
             "cell": {"try": cell.attempt, "language": cell.language, "method": cell.method, "seed": cell.seed},
-            "run": self.settings(cell.method),
+            "run": self.protocol.record_of(self.attempt, cell.method),
             "text": {"nats": record.text.nats, "bytes": record.text.bytes, "tokens": record.text.tokens} if record.text else None,
             "versions": {name: metadata.version(name) for name in ("torch", "transformers")} | {"compass_ray": __version__},
             "device": str(load_shared_base(config.train).device),
@@ -228,9 +235,10 @@ class Runner:
         return run, config
 
     def _folder(self, cell: Cell) -> Path:
-        """All languages of the method `all` share one adapter, and so one folder."""
+        """A folder for each cell and its settings. All languages of the method `all` share one adapter, and so one folder."""
         owner = ALL_LANGUAGES if self._is_shared(cell) else cell.language
-        return self.place.work / cell.attempt / owner / f"{cell.method}-s{cell.seed}"
+        key = content_hash(self.protocol.hash_of(self.attempt, cell.method), self.material.folder.name)[:8]
+        return self.place.work / cell.attempt / owner / f"{cell.method}-s{cell.seed}-{key}"
 
     def _shared_run(self, cell: Cell) -> RunDir:
         """Pool, guide sets, embeddings and clusters of all target languages with the seed of the cell."""
@@ -277,13 +285,22 @@ class Runner:
         return facts | targeting
 
     def _targeting(self, run: RunDir, cell: Cell) -> dict[str, float]:
-        """Divergence of the subjects of own and added rows from those of the guide prompts, in bits, and the rows added."""
+        """Divergence of the subjects of own and added rows from those of the guide prompts, in bits, and the rows added.
+
+        Raises:
+            ProtocolError: the language has another number of own rows than the protocol says.
+        """
         selection = run.selection(self._product(cell.method), cell.language)
         selected = selection.read_table("rows.parquet", ["row_id", "role"]).to_pylist()
         pool = run.pool.read_table("rows.parquet", ["row_id", "subject"])
         subject = dict(zip(pool["row_id"].to_pylist(), pool["subject"].to_pylist(), strict=True))
         guide = Counter(run.guide(cell.language).read_table("guide.parquet", ["subject"])["subject"].to_pylist())
         own = Counter(subject[row["row_id"]] for row in selected if row["role"] == "target")
+        if own.total() != self.size.own_rows:
+            raise ProtocolError(
+                f"{cell.language} has {own.total()} own rows after thinning, and material.own_rows is {self.size.own_rows}; "
+                f"remove the folder {self.material.folder} and run again"
+            )
         every = Counter(subject[row["row_id"]] for row in selected)
         return {
             "own_rows": own.total(),

@@ -19,12 +19,13 @@ from benchmarks.paper.evidence.__main__ import main
 from benchmarks.paper.evidence.analysis import Analysis, analyse
 from benchmarks.paper.evidence.measurements import Cell, MeasurementStore, read_footer
 from benchmarks.paper.evidence.outcome import describe_claim, describe_go, describe_outcome, format_share
-from benchmarks.paper.evidence.page import PAGE, RECORD, write_page
+from benchmarks.paper.evidence.page import RECORD, write_page
 from benchmarks.paper.evidence.protocol import PROTOCOL, ProtocolError, ProtocolFile
 from benchmarks.paper.evidence.runner import Runner, Workplace
 from compass_ray.artifacts import Artifact, Identity, RunDir
 from compass_ray.config import BiasConfig, RunConfig
 from compass_ray.core.bootstrap import Interval
+from compass_ray.report.page import PAGE
 from compass_ray.row_selection.problem import draw_bias
 from compass_ray.stages.train.train_jobs import Job
 from compass_ray.training.adapter_job import AdapterPlan

@@ -48,7 +48,8 @@ def _kill_processes(cluster: Cluster, title: str) -> None:
 
 def test_without_a_ray_data_actor(cluster: Cluster, settings: tuple[str, ...], undisturbed: Path, tmp_path: Path) -> None:
     run = _copy(undisturbed, tmp_path / "run", "embeddings", "clusters", "selections", "adapters")
-    one_actor = ("--set", "resources.embed_workers=1")
+    # As many threads as workers have by default on nodes of two CPUs, since threads may change the last bit of a vector.
+    one_actor = ("--set", "resources.embed_workers=1", "--set", "resources.threads_per_worker=2")
     command = cluster.command("compass_ray", "adapt", *settings, *one_actor, "--run", str(run), "--until", "select")
     shards = "embeddings/pool/part-*.parquet"
     # The call that wrote the latest shard may still be running, and is then repeated. Earlier calls have returned.

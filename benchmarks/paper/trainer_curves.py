@@ -216,7 +216,9 @@ def measure(config: RunConfig, run: RunDir, rows: int, held_out: int) -> dict[st
         for method in METHODS:
             pool = load_training_set(run, run.selection(method, code), config).rows
             chosen = [row for row in pool if row.prompt not in {each.prompt for each in held}]
-            order = np.random.default_rng(0).permutation(len(chosen))[:rows]
+            # Whole batches: the Trainer cuts the rows into batches in order, so a smaller one must not stand before others.
+            whole = min(rows, len(chosen)) // config.train.batch_size * config.train.batch_size
+            order = np.random.default_rng(0).permutation(len(chosen))[:whole]
             batch = [TrainingRow(chosen[i].prompt, chosen[i].response) for i in order]
             reference = train_reference(batch, held, config.train, initial_adapter(base, batch, config.train))
             found.setdefault(code, {})[method] = (train_ours(base, batch, held, config.train), reference)

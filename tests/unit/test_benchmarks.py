@@ -27,6 +27,8 @@ BENCHMARKS = (
     "speed/train_layouts",
     "speed/embedding",
     "speed/driver_memory",
+    "speed/real_encoder",
+    "speed/real_training",
     "paper/atlas_transfer",
     "paper/budget",
     "paper/transfers",
@@ -40,8 +42,7 @@ BENCHMARKS = (
     "paper/forgetting",
 )
 UNRECORDED = (
-    "speed/mixed_batch_gpu", "speed/serving_attacks", "speed/demo_real", "paper/trainer_curves", "speed/real_encoder",
-    "speed/real_training", "paper/gradient_features",
+    "speed/mixed_batch_gpu", "speed/serving_attacks", "speed/demo_real", "paper/trainer_curves", "paper/gradient_features",
 )  # fmt: skip
 """Benchmarks without a stored record: they need a GPU, an otherwise idle machine, or pretrained models."""
 REAL = ("speed/real_training",)

@@ -37,12 +37,13 @@ BENCHMARKS = (
     "paper/interval_coverage",
     "paper/representations",
     "paper/router",
+    "paper/trainer_curves",
     "paper/drift_calibration",
     "paper/drift_simulation",
     "paper/forgetting",
 )
 UNRECORDED = (
-    "speed/mixed_batch_gpu", "speed/serving_attacks", "speed/demo_real", "paper/trainer_curves", "paper/gradient_features",
+    "speed/mixed_batch_gpu", "speed/serving_attacks", "speed/demo_real", "paper/gradient_features",
 )  # fmt: skip
 """Benchmarks without a stored record: they need a GPU, an otherwise idle machine, or pretrained models."""
 REAL = ("speed/real_training",)

@@ -48,6 +48,8 @@ class QuantileMeasure:
     rows: tuple[QuantileRow, ...]
     trends: Mapping[str, QuantileTrend]
     """By language, and over languages as ``mean``."""
+    chance: Mapping[str, float]
+    """The chance level by language, and their mean as ``mean``; empty for a measure without one."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def collect_quantiles(run: RunDir, config: RunConfig) -> QuantileResults:
         table = {code: [found[code, method].value(name) for method in METHODS] for code in complete}
         usable = {code: np.array(values, np.float64) for code, values in table.items() if None not in values}
         if usable:
-            measures.append(build_measure(name, usable, distances))
+            chance = {code: found[code, OWN_ROWS].chance or 0.0 for code in usable} if name == "probability" else {}
+            measures.append(build_measure(name, usable, distances, chance))
     return QuantileResults(complete, tuple(measures), tuple(code for code in config.languages if code not in complete))
 
 
@@ -97,13 +100,20 @@ def _mean_distance(reader: RunReader, method: str, language: str) -> float | Non
     return float(1.0 - scores.mean()) if len(scores) else None
 
 
-def build_measure(name: str, values: Mapping[str, np.ndarray], distances: Mapping[str, Sequence[float]]) -> QuantileMeasure:
-    """One measure by language, float64[6] in the order of `METHODS`, with the trend over the five quantiles."""
+def build_measure(
+    name: str, values: Mapping[str, np.ndarray], distances: Mapping[str, Sequence[float]], chance: Mapping[str, float]
+) -> QuantileMeasure:
+    """One measure by language, float64[6] in the order of `METHODS`, with the trend over the five quantiles.
+
+    ``chance`` has the chance level by language, or is empty.
+    """
     table = np.array(list(values.values()), np.float64)
     sign = 1.0 if name in LOWER_IS_BETTER else -1.0
     trends = {code: measure_trend(sign * each[1:]) for code, each in values.items()}
     rows = [_row(quantile, values, table[:, quantile], distances) for quantile in range(len(METHODS))]
-    return QuantileMeasure(name, tuple(rows), {**trends, MEAN: measure_trend(sign * table[:, 1:])})
+    trends = {**trends, MEAN: measure_trend(sign * table[:, 1:])}
+    mean = {MEAN: float(np.mean(list(chance.values())))} if chance else {}
+    return QuantileMeasure(name, tuple(rows), trends, {**chance, **mean})
 
 
 def _row(
@@ -132,6 +142,7 @@ def table_of(found: QuantileMeasure) -> tuple[str, list[tuple[str, ...]]]:
     return title, [
         ("added rows", "mean distance", *(MEAN if code == MEAN else language_name(code) for code in codes)),
         *body,
+        *([("chance", "", *(f"{found.chance[code]:.4f}" for code in codes))] if found.chance else []),
         ("rank correlation", "", *(_format_correlation(found.trends[code]) for code in codes)),
         ("exact p, one-sided", "", *(f"{found.trends[code].p_value:.2g}" for code in codes)),
     ]
@@ -147,10 +158,10 @@ def describe(found: QuantileResults) -> list[str]:
 
 def _describe_trend(found: QuantileMeasure) -> str:
     trend, languages = found.trends[MEAN], len(found.trends) - 1
-    verdict = "gets worse with distance" if trend.p_value < 0.05 else "shows no trend with distance at the 5% level"
+    verdict = "it gets worse with distance" if trend.p_value < 0.05 else "no trend with distance at the 5% level"
     places = "1 language" if languages == 1 else f"{languages} languages"
     label = _LABELS[found.measure]
-    return f"{label}: it {verdict} (mean rank correlation {_format_correlation(trend)} in {places}, p = {trend.p_value:.2g})."
+    return f"{label}: {verdict} (mean rank correlation {_format_correlation(trend)} in {places}, p = {trend.p_value:.2g})."
 
 
 def _format_correlation(trend: QuantileTrend) -> str:

@@ -76,6 +76,9 @@ def test_both_measures_get_worse_with_distance_by_page_s_test(run: RunDir, confi
         assert each.trends["mean"].correlation == pytest.approx(0.95)
         assert each.trends["mean"].p_value == pytest.approx(expected)
     assert "it gets worse with distance (mean rank correlation +0.95 in 2 languages" in describe(found)[0]
+    assert "chance" not in [row[0] for row in table_of(found.measures[0])[1]]
+    [chance] = [row for row in table_of(found.measures[1])[1] if row[0] == "chance"]
+    assert set(chance[2:]) == {f"{found.measures[1].chance['mean']:.4f}"}
     title, rows = table_of(found.measures[0])
     assert "lower is better" in title
     assert [row[0] for row in rows[1:]] == [

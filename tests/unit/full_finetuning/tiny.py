@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ def tuning(model: ShardedModel, config: RunConfig) -> FullTrainer:
 
 def main(base: str, out: str, deepspeed: str) -> None:
     """What each of several workers does; the environment says which it is. Workers need different numbers of slices of logits."""
+    from deepspeed import comm
+
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo")
     config = settings(Path(base), deepspeed=deepspeed)
@@ -53,8 +56,12 @@ def main(base: str, out: str, deepspeed: str) -> None:
         model.save_model(Path(out))
         if model.rank == 0:
             Path(out, "losses.json").write_text(json.dumps([[e.train_loss, e.validation_loss] for e in result.history]))
-    torch.distributed.destroy_process_group()
+    # DeepSpeed keeps groups of its own, which torch.distributed does not release.
+    comm.destroy_process_group()
 
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    # Threads of gloo can abort the shutdown of the interpreter; an error above still gives a non-zero exit status.
+    sys.stderr.flush()
+    os._exit(0)

@@ -334,7 +334,7 @@ class RunDir:
         data = self.read_config_bytes()
         if data is None:
             raise ArtifactError(
-                f"there is no run in {self.shown_uri}; create one with 'compass-ray adapt --run {self.shown_uri}'"
+                f"there is no run in {self.shown_uri}; create one with 'compass-ray adapt --preset NAME --run {self.shown_uri}'"
             )
         try:
             return with_absolute_paths(RunConfig.model_validate_json(data, context={FORMER_NAMES_ARE_SILENT: True}))

@@ -43,7 +43,7 @@ class ConfigSection(BaseModel):
     setting invalidates no artifact and changes no file.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
     former_values: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     """Renamed values by setting: former value to present value."""
 

@@ -18,6 +18,7 @@ class TuneConfig(ConfigSection):
     """Budgets to try if ``select.budget`` is ``tuned`` or ``predicted``, and how to try them."""
 
     budgets: Annotated[tuple[Budget, ...], Field(min_length=1)] = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
+    """Budgets to compare, as factors of a language's own rows, in ascending order; each from 0.2 to 10."""
     holdout: Share = 0.2
     """Share of a language's own rows that evaluates all trials; no trial trains on them."""
     grace: Positive = 2

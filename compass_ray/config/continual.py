@@ -22,18 +22,26 @@ class DriftConfig(ConfigSection):
     }
 
     window: Positive = 300
+    """Prompts of one language that a drift check compares with the reference: the last ones."""
     trigger: Literal["fixed_threshold", "permutation_test", "combined"] = "permutation_test"
-    """The paper's fixed threshold, a permutation test of the divergence, or that test combined with tests of reply quality."""
+    """Rule that decides about drift. ``fixed_threshold`` is the paper's; ``permutation_test`` tests the divergence; ``combined``
+    adds tests of reply quality."""
     threshold: Fraction = 0.15
+    """Divergence in bits above which ``fixed_threshold`` alarms. Other triggers do not use it."""
     false_alarm_rate: Share = 0.01
+    """Significance level of a check: the probability that it finds drift where there is none. ``fixed_threshold`` ignores it."""
     min_divergence: Fraction = Field(default=0.05, serialization_alias="floor")
+    """Minimum divergence in bits of an alarm, however significant it is."""
     consecutive_checks: Positive = Field(default=2, serialization_alias="persistence")
+    """Consecutive checks that must find drift before the alarm is raised."""
     cooldown: Annotated[int, Field(ge=0)] = 300
     """Prompts after a decision during which the trigger cannot alarm."""
     check_every: Positive = 50
+    """New prompts of a language between two drift checks."""
     permutations: Positive = 2000
+    """Random permutations of the test. More of them resolve smaller p-values and take longer."""
     min_loss_increase: Annotated[float, Field(ge=0.0)] = Field(default=0.1, serialization_alias="worse_loss")
-    """Minimum rise of the replies' median loss that counts, in nats per token (``combined`` and rollbacks)."""
+    """Minimum rise of the replies' median loss that counts, in nats per token, for ``combined`` and for rollbacks."""
     min_bad_feedback_increase: Fraction = Field(default=0.1, serialization_alias="worse_feedback")
     """Minimum rise of the share of replies that users rate bad."""
     min_canary_accuracy_drop: Fraction = Field(default=0.1, serialization_alias="worse_canary")
@@ -43,7 +51,8 @@ class DriftConfig(ConfigSection):
     stale_distance_ratio: Annotated[float, Field(ge=1.0)] = Field(default=1.5, serialization_alias="stale_distance")
     """Clusters are also stale if a window's mean distance to centroids exceeds this many times that of the guide set."""
     retention: Literal["none", "hash", "embedding", "text"] = "text"
-    """What is stored of a prompt in addition to its cluster."""
+    """What is stored of a prompt in addition to its cluster: nothing, a hash, its embedding, or its text.
+    Corrections need ``text``."""
     retention_days: Annotated[float, Field(gt=0.0)] | None = 30.0
     """Days after which stored prompt data is deleted; null stores it as long as its window."""
     share_per_key: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25
@@ -84,12 +93,22 @@ class UpdateConfig(ConfigSection):
     former_values: ClassVar[Mapping[str, Mapping[str, str]]] = {"promotion": {"all": "immediate", "none": "manual"}}
 
     strategy: Literal["static", "naive", "full", "ewc", "random_rehearsal", "ecda"] = "ecda"
-    """Strategies that train add the same number of rows; ``full`` also retrains on all earlier rows, at their cost."""
+    """How an update learns without forgetting. ``static`` trains nothing, ``naive`` trains new rows only, ``full`` retrains on
+    all rows.
+
+    ``ewc`` limits changes of important weights, ``random_rehearsal`` replays random earlier rows, and ``ecda`` replays anchors
+    and limits changes. All but ``static`` add the same number of rows.
+    """
     budget: Annotated[float, Field(gt=0.0)] = 0.4
+    """Rows that an update adds, as a factor of the language's own rows."""
     epochs: Positive = 5
+    """Passes over the new rows in one update."""
     learning_rate: Annotated[float, Field(gt=0.0)] | None = None
+    """Learning rate of an update; that of ``train.learning_rate`` if unset."""
     beta: Annotated[float, Field(ge=0.0)] = 0.1
+    """Weight of the loss on replayed rows, relative to that on new rows."""
     ewc_lambda: Annotated[float, Field(ge=0.0)] = 2.0
+    """Strength of the penalty for changing weights that earlier rows need; 0 turns it off."""
     anchors: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
     """Fraction of the training rows kept as anchors, which an update must not forget."""
     max_forgetting: Annotated[float, Field(ge=0.0)] = 0.1
@@ -110,6 +129,7 @@ class UpdateConfig(ConfigSection):
     canary_questions: Annotated[int, Field(ge=0)] = 20
     """Test-set questions per round for the live version and a canary; 0 asks none."""
     canary_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Fraction of conversations that a canary answers."""
     canary_replies: Positive = 200
     """Replies, at most one window, after which a canary is promoted unless its live signals are worse."""
     corrections: Literal["none", "reviewed", "all"] = "none"

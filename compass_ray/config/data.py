@@ -29,7 +29,9 @@ class SourceConfig(ConfigSection):
     name: str | None = None
     """Configuration of a hub data set; ``{language}`` is replaced by the language code."""
     split: str = "train"
+    """Split of a hub data set or of a folder, for example ``train``, ``dev`` or ``test``."""
     revision: str | None = None
+    """Commit, tag or branch of a hub data set; the newest if unset. ``doctor --pin`` fixes it."""
     layout: LayoutName | None = None
     """Column layout; detected from the columns if unset."""
     columns: Mapping[str, str] = Field(default_factory=dict)
@@ -80,7 +82,9 @@ class BiasConfig(ConfigSection):
     """Bias simulation (COMPASS, section 4.3.1): thin the target's rows of some subjects."""
 
     p_low: Fraction = 0.2
+    """Probability that a subject of a language's own rows is thinned."""
     keep: Fraction = 0.5
+    """Fraction of rows that a thinned subject keeps."""
     seed: Seed | Mapping[str, Seed] | None = None
     """Seed of the thinned subjects and rows, or one for each language; that of the run if unset. With it, runs with different
     seeds thin the same rows."""
@@ -119,11 +123,15 @@ class PoolConfig(ConfigSection):
     """The pool, the guide sets and the test sets."""
 
     sources: tuple[SourceConfig, ...] = (SourceConfig(path="atlas"),)
+    """Sources of training rows, each with prompt, response and language."""
     guides: SourceConfig = SourceConfig(path="atlas", name="{language}", split="dev")
+    """Source of the guide set: prompts that say what users ask in each target language. Answers are not read."""
     tests: SourceConfig = SourceConfig(path="atlas", name="{language}", split="test")
+    """Source of the test set: multiple-choice items that measure accuracy in each target language."""
     languages: tuple[str, ...] | None = None
     """Languages of the pool; all languages of the sources if unset."""
     bias: BiasConfig | None = BiasConfig()
+    """Simulated gaps: rows of some subjects are dropped, as in the paper. Set null for your own rows, to use all of them."""
 
     @model_validator(mode="after")
     def _source_settings_apply(self) -> PoolConfig:
@@ -141,13 +149,17 @@ class EmbedConfig(ConfigSection):
     """Embedding of prompts (COMPASS, section 3.2.1)."""
 
     encoder: str = "atlas"
+    """Sentence encoder: ``atlas`` (in the package), a hub id, or a local path. It may name a variable, ``${NAME:-DEFAULT}``."""
     revision: str | None = None
+    """Commit, tag or branch of the encoder; the newest if unset. ``doctor --pin`` fixes it."""
     trust_remote_code: bool = False
+    """Run Python code of the encoder's repository. Only needed by models that transformers does not know."""
     code_revision: str | None = None
     """Commit of the repository with the model's code, which may be another one; filled in by ``doctor --pin``."""
     unpinned_code: bool = False
     """Run the model's code although no commit fixes it."""
     prompt_prefix: str = ""
+    """Text before each prompt, such as ``query: `` for E5; by default the model's own prompt, if it has one."""
     task: str | None = None
     """Task that the encoder's own code takes when it embeds; null for others."""
     adapter: str | None = None
@@ -156,6 +168,7 @@ class EmbedConfig(ConfigSection):
     """How token embeddings become one, for an encoder without sentence-transformers' own settings. ``weightedmean`` weights a
     token by its position, for the states of a causal language model (RDS+, arXiv 2503.01807)."""
     max_tokens: Positive = 512
+    """Maximum length of an embedded prompt in tokens; the rest is cut."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Type of the encoder's weights. ``auto`` is float16 on a GPU. On a CPU with instructions for bfloat16 it is bfloat16, except
     for encoders with narrow layers (below 256) such as the atlas's; on other CPUs it is float32."""

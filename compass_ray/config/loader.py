@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import copy
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib import resources as package_files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from compass_ray.config.base import ConfigError, ConfigSection
-from compass_ray.config.data import SourceConfig
 from compass_ray.config.paths import with_absolute_paths
 from compass_ray.config.run import RunConfig
+from compass_ray.config.setting_paths import (
+    annotation_at,
+    describe_nearest,
+    describe_nearest_setting,
+    dotted_prefix,
+    present_path,
+    section_at,
+    section_below,
+)
 from compass_ray.config.yaml_loader import MAX_DEPTH, read_yaml
 from compass_ray.texts import shorten
 
@@ -26,8 +34,22 @@ _UNSET = ("", "null", "~")
 
 def list_presets() -> tuple[str, ...]:
     """Names of the presets that ship with the package."""
-    folder = package_files.files("compass_ray") / "presets"
-    return tuple(sorted(Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".yaml")))
+    return tuple(sorted(Path(file.name).stem for file in _presets().iterdir() if file.name.endswith(".yaml")))
+
+
+def read_preset_text(name: str) -> str:
+    """The YAML text of a preset, with its comments.
+
+    Raises:
+        ConfigError: unknown preset.
+    """
+    if name not in list_presets():
+        raise ConfigError(f"preset {shorten(name)!r} does not exist; {describe_nearest(name, list_presets())}")
+    return (_presets() / f"{name}.yaml").read_text("utf-8")
+
+
+def _presets() -> Traversable:
+    return package_files.files("compass_ray") / "presets"
 
 
 def load_run_config(
@@ -48,9 +70,16 @@ def read_raw_config(preset: str | None = None, file: str | Path | None = None) -
     """The settings of a preset or a YAML file, with ``extends`` expanded and under present names; nothing is validated.
 
     Raises:
-        ConfigError: unknown preset or unreadable file.
+        ConfigError: neither is given, unknown preset, or unreadable file.
     """
-    return _read_file(Path(file)) if file else _read_preset(preset or "atlas")
+    if file:
+        return _read_file(Path(file))
+    if preset:
+        return _read_preset(preset)
+    raise ConfigError(
+        f"no settings are given; add --preset NAME ({', '.join(list_presets())}) or --config FILE. 'compass-ray presets' "
+        f"describes the presets, and 'compass-ray init ROWS' writes a file for your own rows"
+    )
 
 
 def resolve_config(tree: Mapping[str, Any], overrides: Iterable[str] = (), languages: Iterable[str] | None = None) -> RunConfig:
@@ -90,24 +119,32 @@ def parse_config(tree: Mapping[str, Any]) -> RunConfig:
 
 
 def _read_preset(name: str) -> dict[str, Any]:
-    if name not in list_presets():
-        raise ConfigError(f"preset {shorten(name)!r} does not exist; {_nearest(name, list_presets())}")
-    text = (package_files.files("compass_ray") / "presets" / f"{name}.yaml").read_text("utf-8")
-    return _expand(read_yaml(text))
+    return _expand(read_yaml(read_preset_text(name)))
 
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        tree = read_yaml(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a YAML file with --config") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML in UTF-8 ({error})") from None
     except UnicodeDecodeError as error:
         line, byte = error.object[: error.start].count(b"\n") + 1, error.object[error.start]
         raise ConfigError(
             f"{path}: not valid YAML in UTF-8: line {line} has the byte 0x{byte:02X}; write the file again as UTF-8"
         ) from None
+    return read_text(text, path)
+
+
+def read_text(text: str, path: Path) -> dict[str, Any]:
+    """The settings of the text of a YAML file, as `read_raw_config` reads them. ``path`` names it in messages.
+
+    Raises:
+        ConfigError: the text is not YAML, or not settings.
+    """
+    try:
+        tree = read_yaml(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML in UTF-8 ({error})") from None
     except ConfigError as error:
         raise ConfigError(f"{path}, {error}") from None
     if tree is None:
@@ -131,25 +168,13 @@ def _with_present_names(tree: Any, section: type[ConfigSection], path: tuple[str
     if not isinstance(tree, Mapping):
         return tree
     try:
-        present = section.with_present_names(tree, prefix=_prefix(path))
+        present = section.with_present_names(tree, prefix=dotted_prefix(path))
     except ValueError as error:
         raise ConfigError(str(error)) from None
     return {
-        key: _with_present_names(value, below, (*path, key)) if (below := _section(section, key)) else value
+        key: _with_present_names(value, below, (*path, key)) if (below := section_below(section, key)) else value
         for key, value in present.items()
     }
-
-
-def _prefix(path: Iterable[str]) -> str:
-    """Path of a section before the name of a setting: empty, or with a dot at its end."""
-    return "".join(f"{part}." for part in path)
-
-
-def _section(model: type[BaseModel], field: str) -> type[ConfigSection] | None:
-    """The section, or the sections of a list, that a setting holds; None for a plain value."""
-    found = model.model_fields.get(field)
-    candidates = [found.annotation, *getattr(found.annotation, "__args__", ())] if found else []
-    return next((c for c in candidates if isinstance(c, type) and issubclass(c, ConfigSection)), None)
 
 
 def _merge(under: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,8 +192,8 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     path = key.strip().split(".")
     if len(path) > MAX_DEPTH:
         raise ConfigError(f"--set {shorten(override)!r}: the key has {len(path)} parts; no setting has more than {MAX_DEPTH}")
-    *sections, leaf = present = _present_path(path)
-    value = _read_value(text, _annotation(present), override)
+    *sections, leaf = present = present_path(path)
+    value = _read_value(text, annotation_at(present), override)
     node: Any = tree
     for section in sections:
         node = _below(node, section, override)
@@ -200,38 +225,6 @@ def _read_value(text: str, annotation: Any, override: str) -> Any:
     return None if type(None) in options and text.strip() in _UNSET else text
 
 
-def _annotation(path: Sequence[str]) -> Any:
-    """The type of the setting at a path; None for an unknown setting."""
-    found: Any = RunConfig
-    for part in path:
-        found = _annotation_below(found, part)
-    return found
-
-
-def _annotation_below(annotation: Any, part: str) -> Any:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        field = annotation.model_fields.get(part)
-        return field.annotation if field else None
-    origin, options = get_origin(annotation), get_args(annotation)
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return options[1]
-    if origin is tuple:
-        return options[0] if part.isdigit() else None
-    return next((below for each in options if (below := _annotation_below(each, part)) is not None), None)
-
-
-def _present_path(path: list[str]) -> list[str]:
-    """A path of settings with former names replaced by present ones, each with a warning."""
-    model: type[ConfigSection] | None = RunConfig
-    present: list[str] = []
-    for part in path:
-        if model is not None and not part.isdigit():
-            [part] = model.with_present_names({part: None}, prefix=_prefix(present))
-            model = _section(model, part)
-        present.append(part)
-    return present
-
-
 def _below(node: Any, section: str, override: str) -> Any:
     """The section or list entry of that name; an unset section is created."""
     if isinstance(node, list):
@@ -258,33 +251,9 @@ def _explain(error: ValidationError) -> str:
     where = [str(part) for part in problem["loc"]]
     key = ".".join(where)
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {shorten(key)!r}; {_nearest_setting(where[-1], _model(where[:-1]))}"
+        return f"unknown key {shorten(key)!r}; {describe_nearest_setting(where[-1], section_at(where[:-1]))}"
     if problem["type"] == "missing":
         return f"{key} is missing; set it in the file or with --set {key}=..."
     value = "" if isinstance(problem["input"], Mapping | RunConfig) else f" (it is {shorten(repr(problem['input']))})"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{key}: {message}{value}" if key else message
-
-
-def _model(path: list[str]) -> type[ConfigSection]:
-    """The section at a path of settings."""
-    model: type[ConfigSection] = RunConfig
-    for part in path:
-        if not part.isdigit():
-            model = _section(model, part) or SourceConfig
-    return model
-
-
-def _nearest_setting(name: str, model: type[ConfigSection]) -> str:
-    """The setting closest to a name, by present and former names; otherwise all present names."""
-    former = model.former_names()
-    close = difflib.get_close_matches(name, [*model.model_fields, *former], n=1, cutoff=0.5)
-    if close and close[0] in former:
-        return f"did you mean {former[close[0]]!r} (formerly {close[0]!r})?"
-    return _nearest(name, close or model.model_fields)
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"

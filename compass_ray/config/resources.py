@@ -72,23 +72,28 @@ class Resources(ConfigSection):
     tune_trials: Positive = 2
     """Concurrent trials of the tune stage."""
     cpus_per_worker: Annotated[float, Field(gt=0.0)] = 0.5
+    """Logical CPUs that Ray reserves for each worker. A fraction lets several workers share one."""
     gpus_per_worker: Gpus = 0.0
+    """GPUs of each worker, a fraction up to 1 or a whole number; 0 computes on the CPU."""
     worker_resources: CustomResources = Field(default_factory=dict)
     """Custom Ray resources that each worker also needs, for example ``{updates: 1}``; nodes without them serve only.
 
     A Ray started on this machine offers them without limit.
     """
     threads_per_worker: Positive = 1
+    """CPU threads of torch in each worker."""
     replicas: Positive = 1
     """Replicas of the adapter server; the minimum if it autoscales."""
     max_replicas: Positive | None = None
     """Maximum number of replicas under load; null is ``replicas``, no autoscaling."""
     replica_cpus: Annotated[float, Field(gt=0.0)] = 0.2
+    """Logical CPUs that Ray reserves for each replica."""
     replica_gpus: Gpus = 0.0
     """GPUs of each replica, which holds the base model and its adapters; may be a fraction."""
     replica_resources: CustomResources = Field(default_factory=dict)
     """Custom Ray resources that each replica, ingress and monitor also needs, for example ``{serving: 1}``."""
     max_failures: Annotated[int, Field(ge=0)] = 2
+    """Attempts after the first that a failed task or training gets."""
 
     @model_validator(mode="after")
     def _max_replicas_reaches_replicas(self) -> Resources:

@@ -22,20 +22,35 @@ class RunConfig(ConfigSection):
     """Settings of a run."""
 
     languages: tuple[str, ...]
+    """Target languages, one adapter each, by their codes in Global-MMLU and MMLU-ProX, for example ``[sw, hi]``."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of every random number of the run. The number and order of workers do not change results."""
     pool: PoolConfig = PoolConfig()
+    """Rows, guide sets and test sets."""
     embed: EmbedConfig = EmbedConfig()
+    """Embedding of prompts."""
     cluster: ClusterConfig = ClusterConfig()
+    """Clustering of embedded prompts."""
     tune: TuneConfig = TuneConfig()
+    """Search for each language's budget."""
     select: SelectConfig = SelectConfig()
+    """Selection of the rows that are added to a language's own."""
     train: TrainConfig = TrainConfig()
+    """Base model, and training of adapters."""
     full: FullConfig = FullConfig()
+    """Full fine-tuning of complete models, by the method ``compass_fft``."""
     evaluate: EvaluateConfig = EvaluateConfig()
+    """Evaluation on the test sets."""
     drift: DriftConfig = DriftConfig()
+    """Monitoring of traffic, and the drift alarm."""
     update: UpdateConfig = UpdateConfig()
+    """Updates of served adapters: training, gate and promotion."""
     identifier: IdentifierConfig = IdentifierConfig()
+    """Language identification of requests."""
     serve: ServeConfig = ServeConfig()
+    """The endpoint."""
     resources: Resources = Resources()
+    """Workers, GPUs and replicas. They never change results."""
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> RunConfig:

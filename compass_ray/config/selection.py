@@ -14,6 +14,8 @@ class ClusterConfig(ConfigSection):
     """Clustering and its sweep (COMPASS, section 3.2.1 and appendix E)."""
 
     method: Literal["hdbscan", "kmeans", "ward", "butina"] = "hdbscan"
+    """Clustering method. ``hdbscan`` is the paper's; ``kmeans`` suits real encoders; ``ward`` is hierarchical; ``butina`` forms
+    spheres of a minimum similarity."""
     scope: Literal["shared", "per_language"] = "shared"
     """``shared``: one fit on the pool for all target languages. ``per_language``: as in the paper, one fit for each on the pool
     and its guide set. That costs one fit and one copy of the embeddings per language, and traffic cannot be monitored."""
@@ -22,7 +24,9 @@ class ClusterConfig(ConfigSection):
     whiten: bool = False
     """Scale the PCA dimensions to equal variance. The few large ones of a real encoder hold language and length."""
     min_cluster_size: Annotated[tuple[AtLeastTwo, ...], Field(min_length=1)] = (5, 10, 15, 20)
+    """Minimum cluster sizes in rows that hdbscan tries. The sweep takes the best one."""
     min_samples: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 5, 10)
+    """Neighbours of a dense point that hdbscan tries. Larger values label more rows as noise."""
     n_clusters: Annotated[tuple[AtLeastTwo, ...], Field(min_length=1)] = tuple(range(10, 121, 5))
     """Numbers of clusters to try: as separate fits of kmeans, as cuts of one tree of ward."""
     n_init: Positive = 10
@@ -93,18 +97,28 @@ class SelectConfig(ConfigSection):
     """Cluster weights, quotas and sampling (COMPASS, sections 3.2.2 and 3.2.3)."""
 
     methods: tuple[MethodName, ...] = ("target", "random", "compass")
-    budget: float | BudgetRule = 0.8
-    """Auxiliary rows as a factor of a language's own rows, 0 to 10, or the rule that finds it (see `TuneConfig`)."""
+    """Methods to compare, each with its own selection and adapters. ``target`` adds no rows, ``random`` draws uniformly,
+    ``compass`` fills the gaps."""
+    budget: Annotated[float, Field(ge=0.0, le=10.0)] | BudgetRule = 0.8
+    """Auxiliary rows as a factor of a language's own rows, 0 to 10, or the rule that finds it: ``tuned`` trains, ``predicted``
+    computes."""
     weights: Literal["ratio", "deficit", "none"] = "ratio"
+    """How clusters share the budget. ``ratio`` is the paper's weight; ``deficit`` fills the largest gaps first; ``none`` treats
+    all alike."""
     overflow: Literal["redistribute", "repeat"] = "redistribute"
+    """What happens if a quota exceeds a cluster's candidates. ``redistribute`` gives the rest to other clusters; ``repeat``
+    repeats rows up to three times."""
     mode: Literal["stochastic", "deterministic", "uniform", "nearest"] = "stochastic"
-    """How a cluster's rows are drawn. ``stochastic`` is the paper's; ``nearest`` takes the rows most similar to a guide prompt,
-    which is better on a real encoder."""
+    """How a cluster's rows are drawn. ``stochastic`` is the paper's; ``deterministic`` takes the best scores, ``uniform`` any
+    rows. ``nearest`` takes the rows most similar to a guide prompt, which is better on a real encoder."""
     tau: Fraction = 0.9
+    """Cosine similarity above which two rows count as near duplicates."""
     delta: Annotated[float, Field(ge=0.0)] = 0.1
+    """Penalty on the score of a row for each near duplicate that was drawn before; 0 sets none."""
     paper_boundary_score: bool = Field(default=False, serialization_alias="as_printed")
     """Use the boundary score as printed in the paper, which grows away from the boundary."""
     transfer: TransferConfig = TransferConfig()
+    """Transfer languages of the methods langsim and langrank."""
 
     @field_validator("budget", mode="before")
     @classmethod

@@ -19,7 +19,9 @@ class IdentifierConfig(ConfigSection):
     """Language identification and routing (COMPASS, sections 3.2.5 and 4.2)."""
 
     model: str = "atlas"
+    """Language identifier, a fastText model: ``atlas`` (in the package), a hub id, or a local file."""
     revision: str | None = None
+    """Commit, tag or branch of the identifier; the newest if unset. ``doctor --pin`` fixes it."""
     min_confidence: Fraction = Field(default=0.5, serialization_alias="threshold")
     """Minimum confidence at which an identified language is used; below it the base model answers."""
     min_confidence_by_language: dict[str, Fraction] = Field(default_factory=dict, serialization_alias="thresholds")
@@ -47,7 +49,9 @@ class ServeConfig(ConfigSection):
     max_prompt_tokens: Positive = 2048
     """Plus ``max_tokens``: maximum length of prompt and reply together, within the context of the base model."""
     host: str = "127.0.0.1"
+    """Address that the endpoint listens on; ``0.0.0.0`` is every address of the machine."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """TCP port of the endpoint; 0 takes a free one."""
     max_num_seqs: Positive = Field(default=32, serialization_alias="max_rows")
     """Maximum number of requests in a replica's batch."""
     kv_cache_gib: AboveZero | None = None
@@ -60,6 +64,7 @@ class ServeConfig(ConfigSection):
     request_timeout_s: AboveZero = Field(default=120.0, serialization_alias="request_seconds")
     """Time limit of a request, in seconds; a longer one is stopped."""
     max_body_bytes: Positive = 4_000_000
+    """Maximum size of a request's body in bytes; larger ones get a 413."""
     body_timeout_s: AboveZero = 30.0
     """Time limit for the arrival of a request's body, in seconds. A request waits for its body without a concurrency slot."""
     api_keys: str | None = None

@@ -17,9 +17,13 @@ class AdapterConfig(ConfigSection):
     """Shape of the adapter (COMPASS, section 4.3)."""
 
     kind: Literal["dora", "lora"] = "dora"
+    """Adapter type: ``lora`` (low-rank update) or ``dora`` (low-rank update with trained magnitudes, the paper's)."""
     r: Positive = 16
+    """Rank of the adapter. A larger rank has more weights to train."""
     alpha: Positive = 32
+    """Scale of the low-rank update, which is multiplied by ``alpha / r``."""
     dropout: Fraction = 0.0
+    """Probability of dropout on the adapter's input during training."""
     target_modules: tuple[str, ...] = (
         "q_proj",
         "k_proj",
@@ -29,29 +33,42 @@ class AdapterConfig(ConfigSection):
         "up_proj",
         "down_proj",
     )
+    """Names of the linear layers that get an adapter."""
 
 
 class TrainConfig(ConfigSection):
     """Training of one adapter per language on a frozen base model (COMPASS, sections 3.2.4 and 4.3)."""
 
     base_model: str = "atlas"
+    """Base model: ``atlas`` (in the package), a hub id, or a local path. It may name a variable, ``${NAME:-DEFAULT}``."""
     revision: str | None = None
+    """Commit, tag or branch of the base model; the newest if unset. ``doctor --pin`` fixes it."""
     trust_remote_code: bool = False
+    """Run Python code of the model's repository. Only needed by models that transformers does not know."""
     code_revision: str | None = None
     """Commit of the repository with the model's code, which may be another one; filled in by ``doctor --pin``."""
     unpinned_code: bool = False
     """Run the model's code although no commit fixes it."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number type of the base model's weights. ``bfloat16`` takes half the memory."""
     adapter: AdapterConfig = AdapterConfig()
+    """Type and size of the adapters."""
     learning_rate: Annotated[float, Field(gt=0.0)] = 2e-4
+    """Peak learning rate of AdamW, after the warm-up."""
     betas: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], Annotated[float, Field(ge=0.0, lt=1.0)]] = (0.9, 0.999)
+    """AdamW's decay rates of the first and second moments."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
+    """AdamW's weight decay of the low-rank factors."""
     decay_magnitude: bool = False
     """Also decay the DoRA magnitude vectors, as the paper's optimiser does; this shrinks them towards zero."""
     clip_norm: Annotated[float, Field(gt=0.0)] = 1.0
+    """Maximum norm of a step's gradient; a larger one is scaled down."""
     warmup_ratio: Fraction = 0.1
+    """Fraction of the steps in which the learning rate rises from 0 to its peak."""
     epochs: Positive = 3
+    """Passes over the rows."""
     batch_size: Positive = 16
+    """Rows of one optimizer step, over all workers of an adapter."""
     tokens: Positive | None = None
     """Tokens of prompts and replies that an adapter is trained on, for every method; passes over its rows (``epochs``) if unset.
 
@@ -61,9 +78,11 @@ class TrainConfig(ConfigSection):
     step_tokens: Positive | None = None
     """Tokens of one optimizer step if ``tokens`` is set; 32 for each row of ``batch_size`` if unset."""
     max_tokens: Positive = 2048
+    """Maximum length of a training row in tokens; a longer one is cut."""
     loss_turns: Literal["all", "last"] = "all"
     """Which replies of a conversation have a loss. Rows with one prompt and one response are the same either way."""
     holdout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    """Fraction of the rows that measures the validation loss and is not trained on."""
     patience: Positive = 2
     """Epochs without a better validation loss before training stops."""
     layout: Literal["per_language", "pooled"] = "per_language"
@@ -119,8 +138,11 @@ class EvaluateConfig(ConfigSection):
     batch_tokens: Positive | None = None
     """Most tokens of prompts and replies that are scored at once, at least one question; what fits into memory if unset."""
     resamples: Positive = 2000
+    """Bootstrap resamples of each interval."""
     confidence: Share = 0.95
+    """Confidence level of the intervals."""
     items_per_language: Positive | None = None
+    """Maximum number of test items of each language; all if unset."""
     families: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     """Families of items that the report joins under one name; ``*`` is every family that is not listed. A family is the column
     ``family`` of the test set, or the first part of the subject, up to an underscore. Families weigh alike in a mean."""

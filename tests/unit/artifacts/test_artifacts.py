@@ -248,7 +248,7 @@ def test_the_configuration_keeps_local_paths_and_no_credential(tmp_path: Path) -
 
 
 def test_the_configuration_is_stored_in_the_run(run: RunDir) -> None:
-    with pytest.raises(ArtifactError, match=r"there is no run in .*compass-ray adapt --run"):
+    with pytest.raises(ArtifactError, match=r"there is no run in .*compass-ray adapt --preset NAME --run"):
         run.read_config()
     config = load_run_config("atlas-test")
     run.write_config(config)

@@ -30,7 +30,7 @@ _BOMB = "\n".join(
     ],
 )
 def test_a_deep_or_endless_value_is_refused_with_the_line(compass_ray: Command, tmp_path: Path, value: str, told: str) -> None:
-    done = compass_ray("adapt", "--run", str(tmp_path / "run"), "--set", f"select.budget={value}")
+    done = compass_ray("adapt --preset atlas-test", "--run", str(tmp_path / "run"), "--set", f"select.budget={value}")
     assert done.code == 2
     assert f"line 1: {told}" in done.err or f"line 1: more than 32 {told}" in done.err
     assert "Recursion" not in done.err
@@ -38,7 +38,7 @@ def test_a_deep_or_endless_value_is_refused_with_the_line(compass_ray: Command, 
 
 
 def test_a_deep_key_is_refused(compass_ray: Command, tmp_path: Path) -> None:
-    done = compass_ray("adapt", "--run", str(tmp_path / "run"), "--set", f"{'a.' * 10_000}b=1")
+    done = compass_ray("adapt --preset atlas-test", "--run", str(tmp_path / "run"), "--set", f"{'a.' * 10_000}b=1")
     assert done.code == 2
     assert "the key has 10001 parts" in done.err
     assert len(done.err) < 1_000
@@ -52,7 +52,7 @@ def test_aliases_that_multiply_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_large_wrong_value_is_shown_in_part(compass_ray: Command, tmp_path: Path) -> None:
-    done = compass_ray("adapt", "--run", str(tmp_path / "run"), "--set", f"select.budget=[{'1, ' * 9_000}]")
+    done = compass_ray("adapt --preset atlas-test", "--run", str(tmp_path / "run"), "--set", f"select.budget=[{'1, ' * 9_000}]")
     assert done.code == 2
     assert len(done.err) < 1_000
 

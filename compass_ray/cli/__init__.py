@@ -13,15 +13,21 @@ from compass_ray.cli import recluster  # isort: skip
 from compass_ray.cli import update  # isort: skip
 from compass_ray.cli import corrections  # isort: skip
 from compass_ray.cli import simulate  # isort: skip
+from compass_ray.cli import init  # isort: skip
+from compass_ray.cli import presets  # isort: skip
+from compass_ray.cli import config  # isort: skip
 from compass_ray.cli import adapters  # isort: skip
 from compass_ray.cli.app import app, main
 
 __all__ = [
     "adapters",
     "app",
+    "config",
     "corrections",
     "experiment",
+    "init",
     "main",
+    "presets",
     "quantiles",
     "recluster",
     "report",

@@ -22,6 +22,7 @@ from compass_ray.cli.options import (
     Preset,
     Settings,
     Unpinned,
+    Until,
     allow_unpinned_code,
     load_raw_config,
     parse_languages,
@@ -55,7 +56,7 @@ def experiment(
     vary: Vary = None,
     against: Against = None,
     force: Force = None,
-    until: Annotated[str | None, typer.Option(help="Last stage to run, for example select.")] = None,
+    until: Until = None,
     unpinned: Unpinned = False,
     json_: Json = False,
 ) -> None:

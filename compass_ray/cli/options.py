@@ -9,22 +9,43 @@ import typer
 
 from compass_ray import config as configuration
 from compass_ray.artifacts import RunDir
+from compass_ray.cli.completion import (
+    complete_language,
+    complete_languages,
+    complete_preset,
+    complete_setting,
+    complete_stage,
+)
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.redaction import HIDDEN
 
 Run = Annotated[str, typer.Option("--run", help="Run directory, local or a URI such as s3://bucket/run.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run directory or URI.")]
-Preset = Annotated[str | None, typer.Option("--preset", help="Name of a configuration that ships with the package.")]
+Preset = Annotated[
+    str | None, typer.Option("--preset", help="Name of a preset; 'presets' lists them.", autocompletion=complete_preset)
+]
 File = Annotated[Path | None, typer.Option("--config", help="YAML file of settings; it may start with 'extends: PRESET'.")]
-Languages = Annotated[str | None, typer.Option("--languages", help="Target languages, for example am,sw.")]
+Languages = Annotated[
+    str | None,
+    typer.Option("--languages", help="Target languages, for example am,sw.", autocompletion=complete_languages),
+]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="Change one setting, for example select.budget=1.2. Can be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--set", help="Change one setting, for example select.budget=1.2. Can be repeated.", autocompletion=complete_setting
+    ),
 ]
 Unpinned = Annotated[bool, typer.Option("--unpinned", help="Run Python code of models although no commit fixes it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON only, without progress bars.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
-Force = Annotated[list[str] | None, typer.Option("--force", help="Recompute this stage even if it is complete. Can be repeated.")]
-LanguageArgument = Annotated[str, typer.Argument(help="Code of a target language, for example sw.")]
+Force = Annotated[
+    list[str] | None,
+    typer.Option("--force", help="Recompute this stage even if it is complete. Can be repeated.", autocompletion=complete_stage),
+]
+Until = Annotated[str | None, typer.Option(help="Last stage to run, for example select.", autocompletion=complete_stage)]
+LanguageArgument = Annotated[
+    str, typer.Argument(help="Code of a target language, for example sw.", autocompletion=complete_language)
+]
 
 
 def load_config(preset: str | None, file: Path | None, languages: str | None, set_: list[str] | None) -> RunConfig:

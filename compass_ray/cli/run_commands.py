@@ -21,6 +21,7 @@ from compass_ray.cli.options import (
     RunArgument,
     Settings,
     Unpinned,
+    Until,
     allow_unpinned_code,
     load_config,
     load_run_settings,
@@ -51,13 +52,13 @@ def adapt(
     languages: Languages = None,
     set_: Settings = None,
     force: Force = None,
-    until: Annotated[str | None, typer.Option(help="Last stage to run, for example select.")] = None,
+    until: Until = None,
     unpinned: Unpinned = False,
     json_: Json = False,
 ) -> None:
     """Embed, cluster, select, train, evaluate and report. Continues an earlier attempt.
 
-    Without --preset and --config, an existing run keeps its settings, and a new run has those of the preset atlas.
+    A new run needs --preset or --config. Without them, an existing run keeps its settings.
     """
     from compass_ray import pipeline
 
@@ -123,7 +124,7 @@ def doctor(
 ) -> None:
     """Check whether a run can be done on this machine or on the cluster of RAY_ADDRESS, before any work.
 
-    Without --preset and --config, it checks the settings of an existing run, or of the preset atlas.
+    Without --preset and --config, it checks the settings of an existing run.
     """
     where = RunDir(run)
     settings = load_run_settings(where, preset, config, languages, set_)

@@ -44,8 +44,9 @@ VERBS = ("list", "show", "promote", "rollback", "pin", "unpin", "canary", "shado
 
 
 def test_the_list_of_commands() -> None:
-    names = {"demo", "adapt", "status", "report", "serve", "update", "recluster", "doctor", "export"}
-    assert set(_commands()) >= names | {f"adapters {verb}" for verb in VERBS}
+    names = {"demo", "adapt", "status", "report", "serve", "update", "recluster", "doctor", "export", "init", "presets"}
+    groups = {f"adapters {verb}" for verb in VERBS} | {f"config {verb}" for verb in ("show", "explain", "schema")}
+    assert set(_commands()) >= names | groups
 
 
 @pytest.mark.parametrize("command", list(_commands()))
@@ -81,6 +82,11 @@ def test_no_command_shows_the_help(compass_ray: Command) -> None:
         ("adapt --run ''", "--run '' is empty, perhaps from an unset variable"),
         ("status ' '", "is empty"),
         ("adapt --run nosuch://x/y", "--run 'nosuch://x/y'"),
+        ("adapt --run {run}/new", "no settings are given; add --preset NAME (atlas, atlas-42, "),
+        ("doctor --run {run}/new --set seed=1", "or --config FILE. 'compass-ray presets' describes the presets"),
+        ("experiment --run {run}/new --vary seed=0,1", "no settings are given"),
+        ("simulate --run {run}/new", "no settings are given"),
+        ("quantile-test --run {run}/new", "'compass-ray init ROWS' writes a file for your own rows"),
         ("adapt --run {run} --nonsense", "No such option"),
         ("adapt", "Missing option '--run'"),
         ("update {run} --language yo", "'yo' is not a language of this run; it has sw, hi"),
@@ -105,7 +111,7 @@ def test_a_request_that_cannot_be_run_ends_with_2(compass_ray: Command, folder: 
     [
         ("status {run}/none", "there is no run in"),
         ("report {run}/none", "there is no run in"),
-        ("serve {run}/none", "compass-ray adapt --run"),
+        ("serve {run}/none", "compass-ray adapt --preset NAME --run"),
         ("adapters list {run}/none", "there is no run in"),
         ("adapters promote {run} sw v0009", "sw@v0009 cannot be served"),
         ("adapters promote {run} hi v0001", "Other complete versions of hi: none"),

@@ -100,7 +100,7 @@ class UpdateConfig(ConfigSection):
     and limits changes. All but ``static`` add the same number of rows.
     """
     budget: Annotated[float, Field(gt=0.0)] = 0.4
-    """Rows that an update adds, as a factor of the language's own rows."""
+    """Rows that an update adds, as a factor of the rows that the adapter was trained on before."""
     epochs: Positive = 5
     """Passes over the new rows in one update."""
     learning_rate: Annotated[float, Field(gt=0.0)] | None = None

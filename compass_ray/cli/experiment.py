@@ -14,6 +14,7 @@ from rich.markup import escape
 from compass_ray.artifacts import RunDir
 from compass_ray.cli import preflight_variants
 from compass_ray.cli.app import app
+from compass_ray.cli.completion import complete_setting
 from compass_ray.cli.options import (
     File,
     Force,
@@ -36,7 +37,12 @@ Folder = Annotated[
     str, typer.Option("--run", help="Folder for the runs of all variants, local or a URI such as s3://bucket/budgets.")
 ]
 Vary = Annotated[
-    list[str] | None, typer.Option("--vary", help="Values of one setting, for example select.budget=0.4,0.8. Can be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--vary",
+        help="Values of one setting, for example select.budget=0.4,0.8. Can be repeated.",
+        autocompletion=complete_setting,
+    ),
 ]
 Against = Annotated[str | None, typer.Option("--against", help="Variant to compare the others with. Default: the first one.")]
 

@@ -78,7 +78,7 @@ class TrainConfig(ConfigSection):
     step_tokens: Positive | None = None
     """Tokens of one optimizer step if ``tokens`` is set; 32 for each row of ``batch_size`` if unset."""
     max_tokens: Positive = 2048
-    """Maximum length of a training row in tokens; a longer one is cut."""
+    """Maximum length of a training row in tokens. A longer conversation loses its first turns; a longer row is cut."""
     loss_turns: Literal["all", "last"] = "all"
     """Which replies of a conversation have a loss. Rows with one prompt and one response are the same either way."""
     holdout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05

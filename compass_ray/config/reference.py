@@ -63,12 +63,7 @@ def list_section(key: str) -> tuple[SettingInfo, ...]:
     >>> [each.key for each in list_section("select.transfer")]
     ['select.transfer.languages', 'select.transfer.rows', 'select.transfer.results']
     """
-    model: type[ConfigSection] | None = RunConfig
-    path: list[str] = []
-    for name in _split(key):
-        found = find_setting(dotted_prefix(path) + name)
-        model = section_below(model, found.key.rpartition(".")[2]) if model else None
-        path = [*found.key.split("."), *(["0"] if _is_list(found) else [])]
+    _, model, path = _locate(key)
     if model is None:
         raise ConfigError(f"{key} is a setting and has no settings below it")
     return tuple(_describe(name, field, path) for name, field in model.model_fields.items())
@@ -83,20 +78,9 @@ def find_setting(key: str) -> SettingInfo:
     >>> find_setting("drift.floor").key, find_setting("pool.sources.path").key
     ('drift.min_divergence', 'pool.sources.0.path')
     """
-    parts = _split(key)
-    if not parts:
+    found, _, _ = _locate(key)
+    if found is None:
         raise ConfigError(f"no setting is given; the sections are {', '.join(RunConfig.model_fields)}")
-    model: type[ConfigSection] | None = RunConfig
-    above: list[str] = []
-    found: SettingInfo | None = None
-    for part in parts:
-        name = model.present_name(part) if model else part
-        if model is None or name not in model.model_fields:
-            raise ConfigError(f"unknown key {shorten(key)!r}; {_suggest(part, model, found)}")
-        found = _describe(name, model.model_fields[name], above)
-        model = section_below(model, name)
-        above += [name, "0"] if model and _is_list(found) else [name]
-    assert found is not None
     return found
 
 
@@ -115,9 +99,19 @@ def value_at(config: RunConfig, key: str) -> Any:
     return value
 
 
-def _split(key: str) -> list[str]:
-    """The names of a path, without numbers of list entries."""
-    return [part for part in key.strip().split(".") if part and not part.isdigit()]
+def _locate(key: str) -> tuple[SettingInfo | None, type[ConfigSection] | None, list[str]]:
+    """The setting at a path, its section if it is one, and the path of what is below it. An empty path is the configuration."""
+    model: type[ConfigSection] | None = RunConfig
+    found: SettingInfo | None = None
+    path: list[str] = []
+    for part in (each for each in key.strip().split(".") if each and not each.isdigit()):
+        name = model.present_name(part) if model else part
+        if model is None or name not in model.model_fields:
+            raise ConfigError(f"unknown key {shorten(key)!r}; {_suggest(part, model, found)}")
+        found = _describe(name, model.model_fields[name], path)
+        model = section_below(model, name)
+        path += [name, "0"] if model and _is_list(found) else [name]
+    return found, model, path
 
 
 def _walk(

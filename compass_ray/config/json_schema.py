@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from compass_ray.config.base import ConfigSection
+from compass_ray.config.config_keys import section_below
 from compass_ray.config.loader import list_presets
 from compass_ray.config.reference import plain
 from compass_ray.config.run import RunConfig
-from compass_ray.config.setting_paths import section_below
 from compass_ray.languages import LANGUAGES
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -14,9 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from compass_ray.config.base import ConfigError, ConfigSection
-from compass_ray.config.paths import with_absolute_paths
-from compass_ray.config.run import RunConfig
-from compass_ray.config.setting_paths import (
+from compass_ray.config.config_keys import (
     annotation_at,
     describe_nearest,
     describe_nearest_setting,
@@ -25,6 +23,8 @@ from compass_ray.config.setting_paths import (
     section_at,
     section_below,
 )
+from compass_ray.config.paths import with_absolute_paths
+from compass_ray.config.run import RunConfig
 from compass_ray.config.yaml_loader import MAX_DEPTH, read_yaml
 from compass_ray.texts import shorten
 

@@ -17,8 +17,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from compass_ray.config.base import ConfigError, ConfigSection
+from compass_ray.config.config_keys import dotted_prefix, section_below
 from compass_ray.config.run import RunConfig
-from compass_ray.config.setting_paths import dotted_prefix, section_below
 from compass_ray.texts import shorten
 
 _PLAIN = {bool: "true or false", int: "whole number", float: "number", str: "text", NoneType: "null"}

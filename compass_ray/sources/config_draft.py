@@ -135,7 +135,7 @@ def _set(name: str, advice: str, found: RecognizedFile | None, pool: Mapping[str
         yield f"  {name}: {_flow({**reset, **_settings(found.source)})}"
         return
     yield from _comment(f"{_describe(f'pool.{name}')} This is the preset's. {advice}", "  ")
-    kept = {key: {} for key in ("include", "exclude") if of_preset.get(key)}
+    kept: dict[str, Any] = {key: {} for key in ("include", "exclude") if of_preset.get(key)}
     yield f"  {name}: {_flow(kept)}  # without the preset's filters" if kept else f"  # {name}: {_flow(of_preset)}"
 
 

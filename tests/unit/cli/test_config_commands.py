@@ -52,7 +52,7 @@ def overrides(draw: st.DrawFn) -> list[str]:
 
 
 @given(st.sampled_from(list_presets()), overrides(), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_what_show_prints_is_read_as_the_same_configuration(preset: str, given_settings: list[str], changed: bool) -> None:
     try:
         expected = load_run_config(preset, overrides=given_settings)

@@ -122,7 +122,7 @@ def kinds_of_error(tree: Any, *, strict: bool) -> set[str]:
 
 
 @given(st.sampled_from([each.key for each in list_settings()]), VALUES)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_schema_and_sections_agree_except_on_rules_between_settings(key: str, value: Any) -> None:
     tree = load_run_config("atlas-test", overrides=["pool.bias.seed=1"]).model_dump(mode="json")
     *above, leaf = key.split(".")

@@ -7,7 +7,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-real test lint slow soak wheel models lock audit sbom clean
+.PHONY: help setup demo demo-real test lint docs screenshots slow soak wheel models lock audit sbom clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -62,6 +62,12 @@ lint: $(READY) ## style, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(READY) ## build/site: the documentation, strictly checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+screenshots: $(READY) ## docs/images: the pictures of README, from a run of the demo, in Chromium
+	$(BIN)/python -m website.screenshots
 
 slow: $(READY) ## slow tests: complete runs on Ray, kills, load, real data, the full demo
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '$(SLOW)' --timeout 1800 -n 2 --dist worksteal $(WITH_RAY:%=--ignore=%)

@@ -2,7 +2,7 @@
 
 The demo runs as its command, in processes of its own. Memory is that of all of them together: pages that processes share count
 proportionally to each (PSS), sampled once a second. Replies and the drift summary are printed. Run it on an idle machine with two
-cores, with the variables of the preset (see README.md) and a new folder.
+cores, with the variables of the preset (see docs/quickstart.md) and a new folder.
 """
 
 from __future__ import annotations

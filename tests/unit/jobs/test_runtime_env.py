@@ -11,7 +11,13 @@ import yaml
 
 ROOT = Path(__file__).parents[3]
 DECLARED = "jobs/runtime_env.yaml"
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("cluster_configs/**/*.*"), *ROOT.glob("jobs/*.py")]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *ROOT.glob("docs/*.md"),
+    *ROOT.glob("cluster_configs/**/*.*"),
+    *ROOT.glob("jobs/*.py"),
+]
 
 
 def _declared() -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""The README's worked examples run unchanged, and everything that it tells a reader to type or open exists.
+"""The worked examples of the documents run unchanged, and everything that they tell a reader to type or open exists.
+
+The documents are README.md and the pages of ``docs/``.
 
 An HTML comment before a fenced block says what the block is: ``<!-- example: NAME, file PATH -->`` for a file that the
 reader writes, ``<!-- example: NAME, run -->`` for commands. Examples share one folder and run in their order.
@@ -22,7 +24,8 @@ import pytest
 import typer
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text("utf-8")
+DOCUMENTS = {path: path.read_text("utf-8") for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]}
+TEXT = "\n".join(DOCUMENTS.values())
 _BLOCK = re.compile(
     r"(?:<!-- example: (?P<example>[^,>]+), (?P<what>[^>]+?) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)```", re.DOTALL
 )
@@ -41,7 +44,7 @@ class Block:
     text: str
 
 
-BLOCKS = [Block(found["example"], found["what"], found["kind"], found["text"]) for found in _BLOCK.finditer(README)]
+BLOCKS = [Block(found["example"], found["what"], found["kind"], found["text"]) for found in _BLOCK.finditer(TEXT)]
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +148,7 @@ def test_own_language(folder: Path, environment: dict[str, str]) -> None:
 
 
 def _commands() -> list[tuple[str, list[str]]]:
-    """Every command of ours in the README: the words after the program, with the job's own words put in front."""
+    """Every command of ours in the documents: the words after the program, with the job's own words put in front."""
     found = []
     for block in (b for b in BLOCKS if b.kind == "sh"):
         for line in block.text.replace("\\\n", " ").splitlines():
@@ -172,19 +175,21 @@ def test_the_jobs_presets_targets_and_files_named_exist() -> None:
     from compass_ray import config
 
     makefile = (ROOT / "Makefile").read_text()
-    assert {f"jobs/{job}.py" for job in re.findall(r"\bjobs\.(\w+)", README)} <= {
-        f"jobs/{p.name}" for p in ROOT.glob("jobs/*.py")
-    }
-    assert set(re.findall(r"--preset ([\w.-]+)", README)) <= set(config.list_presets())
-    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in re.findall(r"`make (\w+)`", README))
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", README)
+    assert {f"jobs/{job}.py" for job in re.findall(r"\bjobs\.(\w+)", TEXT)} <= {f"jobs/{p.name}" for p in ROOT.glob("jobs/*.py")}
+    assert set(re.findall(r"--preset ([\w.-]+)", TEXT)) <= set(config.list_presets())
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in re.findall(r"`make ([\w-]+)`", TEXT))
     packages = "|".join(sorted(path.parent.name for path in ROOT.glob("compass_ray/*/__init__.py")))
-    modules = re.findall(rf"`((?:{packages})/[\w./]*)`", README)
-    missing = [name for name in [*links, *(f"compass_ray/{module}" for module in modules)] if not (ROOT / name).exists()]
-    assert not missing
+    modules = re.findall(rf"`((?:{packages})/[\w./]*)`", TEXT)
+    assert not [module for module in modules if not (ROOT / "compass_ray" / module).exists()]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_the_files_that_a_document_links_to_exist(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", DOCUMENTS[path])
+    assert not [link for link in links if not (path.parent / link).exists()]
 
 
 def test_the_picture_stands_alone() -> None:
-    picture = (ROOT / "loop.svg").read_text("utf-8")
+    picture = (ROOT / "docs/loop.svg").read_text("utf-8")
     assert "prefers-color-scheme: dark" in picture
     assert not re.search(r"(?:href|src)=\"(?!#)", picture)

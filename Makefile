@@ -29,7 +29,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## .venv with the pinned packages (every other target runs this first)
 

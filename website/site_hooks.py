@@ -31,7 +31,6 @@ GENERATED = {"settings": reference.settings_tables, "commands": reference.comman
 """What replaces the comment ``<!-- generated: NAME -->`` in a page."""
 _LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<path>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)")
 _CODE = re.compile(r"<a\b.*?</a>|<h\d\b.*?</h\d>|<code>(?P<name>[a-z_]+(?:\.\w+)+)(?P<value>[:=][^<]*)?</code>", re.DOTALL)
-_SETTINGS = frozenset(reference.setting_names())
 
 
 def on_files(files: Files, *, config: Any) -> Files:
@@ -84,5 +83,5 @@ def _page_of(target: Path) -> str | None:
 
 
 def _link_setting(found: re.Match[str]) -> str:
-    name = reference.reference_of(found["name"], _SETTINGS) if found["name"] else None
-    return found[0] if name is None else f'<a href="../settings/#{name}">{found[0]}</a>'
+    anchor = reference.anchor_of(found["name"]) if found["name"] else None
+    return found[0] if anchor is None else f'<a href="settings.html#{anchor}">{found[0]}</a>'

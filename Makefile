@@ -1,7 +1,8 @@
 # Every target does its own set-up. It can be repeated, and restarted after a kill.
 #   make demo     the complete loop on this machine, without a GPU; downloads packages only
 #   make demo-real   the same on real models and rows
-#   make test     lint, types, layers and the tests that are not slow
+#   make test     lint, types, layers, documentation and the tests that are not slow
+#   make docs     the documentation site, in build/site
 # CONTRIBUTING.md gives the plain commands behind each.
 
 SHELL := /bin/bash
@@ -23,6 +24,9 @@ FAST := not slow and not soak and not demo and not gpu
 SLOW := (slow or demo) and not soak and not gpu
 # Tests with Ray share one cluster, so they cannot run in parallel; the other tests can.
 WITH_RAY := tests/ray tests/e2e tests/cluster
+
+# The variable hides an advertisement of the theme.
+BUILD_DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Silence irrelevant messages; settings of the caller have priority.
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
@@ -57,14 +61,15 @@ test: lint ## lint, then the tests that are not slow
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '$(FAST)' -n 2 --dist worksteal $(WITH_RAY:%=--ignore=%)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m '$(FAST)' $(WITH_RAY)
 
-lint: $(READY) ## style, types, layers
+lint: $(READY) ## style, types, layers, and the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BUILD_DOCS)
 
 docs: $(READY) ## build/site: the documentation, strictly checked
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BUILD_DOCS)
 
 screenshots: $(READY) ## docs/images: the pictures of README, from a run of the demo, in Chromium
 	$(BIN)/python -m website.screenshots

@@ -7,12 +7,16 @@ cannot differ from the code.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.config.reference import SettingInfo, find_setting, list_settings
+
+_COMMAND_LIST = re.compile(r"^\*\*Commands\*\*:\n\n(?:\* .*\n)+\n?", re.MULTILINE)
+"""The list of commands of a group. It cuts their first sentences, and the page has a section for each command."""
 
 
 def settings_tables() -> str:
@@ -22,7 +26,7 @@ def settings_tables() -> str:
     lines = []
     for section, members in groupby(settings, key=lambda each: each.key.rpartition(".")[0]):
         lines += [f"## `{section}`" if section else "## Run", "", descriptions.get(section.removesuffix(".0"), ""), ""]
-        lines += ["| setting | values | default | meaning |", "| --- | --- | --- | --- |", *map(_row, members), ""]
+        lines += ["| setting | meaning |", "| --- | --- |", *map(_row, members), ""]
     return "\n".join(lines)
 
 
@@ -34,7 +38,8 @@ def command_sections() -> str:
     from compass_ray import cli
 
     command: Any = typer.main.get_command(cli.app)
-    return get_docs_for_click(obj=command, ctx=typer.Context(command), indent=1, name="compass-ray")
+    text = get_docs_for_click(obj=command, ctx=typer.Context(command), indent=1, name="compass-ray")
+    return _COMMAND_LIST.sub("", text)
 
 
 def anchor_of(text: str) -> str | None:
@@ -59,16 +64,12 @@ def _order(setting: SettingInfo) -> tuple[Any, ...]:
 
 
 def _row(setting: SettingInfo) -> str:
-    if setting.is_section:
-        values, default = "settings below", ""
-    else:
-        values, default = setting.type, "required" if setting.is_required else f"`{_short(setting.default)}`"
-    cells = (f'<a id="{setting.key}"></a>`{setting.key}`', _code_choices(values, setting.choices), default, setting.description)
-    return "| " + " | ".join(each.replace("|", "\\|") for each in cells) + " |"
-
-
-def _short(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    """Name and default in one cell, meaning and values in the other, so that the table fits on a phone."""
+    name, meaning = f'<a id="{setting.key}"></a>`{setting.key}`', setting.description
+    if not setting.is_section:
+        default = "required" if setting.is_required else f"default `{json.dumps(setting.default, ensure_ascii=False)}`"
+        name, meaning = f"{name}<br>{default}", f"{meaning}<br>*Values:* {_code_choices(setting.type, setting.choices)}"
+    return "| " + " | ".join(each.replace("|", "\\|") for each in (name, meaning)) + " |"
 
 
 def _code_choices(values: str, choices: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""The pictures of README: the end of the demo in a terminal, the report of its run, and the dashboard of its service.
+"""The pictures and the sample output of README: the demo in a terminal, the report of its run, and the dashboard of its service.
 
 ``python -m website.screenshots`` runs the demo, or continues its run, serves it, asks some questions and photographs everything
 in Chromium. It needs the developers' extra and a Chromium on the path. Pictures have few colours, so that they stay small.
@@ -31,7 +31,8 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
-IMAGES = Path(__file__).parents[1] / "docs/images"
+ROOT = Path(__file__).parents[1]
+IMAGES = ROOT / "docs/images"
 COLUMNS = 118
 COLOURS = 128
 PAGE = {"width": 1240, "height": 900}
@@ -55,12 +56,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", default="demo-run", help="run of the demo; it is made if it is missing")
     parser.add_argument("--output", type=Path, default=IMAGES, help="folder of the pictures")
-    parser.add_argument("--text", type=Path, help="also write the output of the demo to this file")
+    parser.add_argument("--document", type=Path, default=ROOT / "README.md", help="document with the sample output")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     printed = run_demo(arguments.run)
-    if arguments.text:
-        arguments.text.write_text(re.sub(r"\x1b\[[0-9;]*m", "", printed), "utf-8")
+    arguments.document.write_text(with_output(arguments.document.read_text("utf-8"), printed), "utf-8")
     with _browser() as browser:
         _shoot(browser, arguments.output / "terminal.png", content=terminal_page(printed), whole=True)
         _shoot(browser, arguments.output / "report.png", address=Path(arguments.run, "report/index.html").resolve().as_uri())
@@ -84,6 +84,17 @@ def run_demo(run: str) -> str:
     if process.returncode:
         raise SystemExit(f"the demo ended with exit code {process.returncode}")
     return printed.decode("utf-8").replace("\r\n", "\n")
+
+
+def with_output(document: str, printed: str) -> str:
+    """The document with what the demo printed in the block after the comment ``<!-- output of make demo -->``.
+
+    >>> with_output("<!-- output of make demo -->\\n```text\\nold\\n```\\n", "\\x1b[1mnew\\x1b[0m  \\n")
+    '<!-- output of make demo -->\\n```text\\nnew\\n```\\n'
+    """
+    plain = "\n".join(line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", printed).strip("\n").split("\n"))
+    block = re.compile(r"(<!-- output of make demo -->\n```text\n).*?(?=```)", re.DOTALL)
+    return block.sub(lambda found: f"{found[1]}{plain}\n", document)
 
 
 def _read(descriptor: int) -> Iterator[bytes]:

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-import annotated_types
+from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
-from pydantic_core import to_jsonable_python
 
 from compass_ray.config.base import ConfigError, ConfigSection
 from compass_ray.config.config_keys import dotted_prefix, section_below
@@ -22,8 +21,9 @@ from compass_ray.config.run import RunConfig
 from compass_ray.texts import shorten
 
 _PLAIN = {bool: "true or false", int: "whole number", float: "number", str: "text", NoneType: "null"}
-_LIMITS = ((annotated_types.Ge, "ge", "at least"), (annotated_types.Gt, "gt", "above"), (annotated_types.Le, "le", "at most"),
-           (annotated_types.Lt, "lt", "below"))  # fmt: skip
+_LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+"""Words for a limit by its attribute on pydantic's constraints."""
+_JSON: TypeAdapter[Any] = TypeAdapter(Any)
 _MOST_NAMED = 3
 
 
@@ -132,7 +132,7 @@ def _describe(name: str, field: FieldInfo, path: Iterable[str]) -> SettingInfo:
         key=dotted_prefix(path) + name,
         type=kind,
         description=plain(field.description or ""),
-        default=None if isinstance(default, ConfigSection) else to_jsonable_python(default),
+        default=None if isinstance(default, ConfigSection) else _JSON.dump_python(default, mode="json"),
         is_required=field.is_required(),
         is_section="section" in kind,
         choices=tuple(dict.fromkeys(_choices(field.annotation))),
@@ -148,7 +148,8 @@ def plain(text: str) -> str:
 def describe_type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     """Type and limits of an annotation in words. ``metadata`` are pydantic's constraints.
 
-    >>> describe_type(Annotated[int, annotated_types.Ge(1)] | None)
+    >>> from compass_ray.config.base import Positive
+    >>> describe_type(Positive | None)
     'whole number, at least 1, or null'
     >>> describe_type(tuple[Literal["a", "b"], ...])
     'list of: a, b'
@@ -173,14 +174,13 @@ def _describe_list(options: Sequence[Any], metadata: Sequence[Any]) -> str:
     entry = describe_type(options[0]).removeprefix("one of ")
     if options[-1] is not Ellipsis:
         return f"list of {len(options)}: {entry}"
-    is_filled = any(isinstance(each, annotated_types.MinLen) for each in _flatten(metadata))
+    is_filled = any(hasattr(each, "min_length") for each in _flatten(metadata))
     return f"{'non-empty list' if is_filled else 'list'} of: {entry}"
 
 
 def _describe_limits(metadata: Sequence[Any]) -> str:
-    found = {
-        word: f"{getattr(each, name):g}" for kind, name, word in _LIMITS for each in _flatten(metadata) if isinstance(each, kind)
-    }
+    constraints = list(_flatten(metadata))
+    found = {word: f"{getattr(each, name):g}" for name, word in _LIMITS.items() for each in constraints if hasattr(each, name)}
     if {"at least", "at most"} <= found.keys():
         return f" from {found['at least']} to {found['at most']}"
     listed = " and ".join(f"{word} {limit}" for word, limit in found.items())

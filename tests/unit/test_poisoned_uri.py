@@ -54,6 +54,16 @@ COMMANDS = [
     "adapters canary {uri} sw --stop",
     "adapters shadow {uri} sw v0001",
     "demo --run {uri} --set nonsense=1",
+    "presets",
+    "init {uri} --output {out}",
+    "init {out} --column {uri} --output {out}",
+    "init {out} --preset {uri}",
+    "config show --run {uri}",
+    "config show --run {uri} --json --changed",
+    "config show --preset atlas-test --set train.base_model={uri} --set pool.sources.0.path={uri}",
+    "config explain train.base_model --run {uri}",
+    "config explain pool.sources --preset atlas-test --set pool.sources.0.path={uri} --json",
+    "config explain {uri}",
 ]
 
 

@@ -12,7 +12,8 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-# Written last, so that a killed set-up is repeated.
+# Written last, so that a killed set-up is repeated. BASE has what the product needs, READY also the tools of developers.
+BASE := $(VENV)/base-ready
 READY := $(VENV)/ready
 TORCH := $(shell grep -m1 '^torch==' constraints.txt) $(shell grep -m1 '^setuptools==' constraints.txt)
 # Tools of lock, audit and sbom, which nothing else needs. They do not enter the tested environment.
@@ -35,17 +36,23 @@ export TOKENIZERS_PARALLELISM ?= false
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
-setup: $(READY) ## .venv with the pinned packages (every other target runs this first)
+setup: $(READY) ## .venv with the pinned packages for development (tests and lint run this first; the demo needs fewer)
 
-$(READY): pyproject.toml constraints.txt
-	@python=$$(bash .ci/find-python) && { [ -e $@ ] || $$python -m venv --clear $(VENV); }
-	@rm -f $@
+$(BASE): pyproject.toml constraints.txt
+	@python=$$(bash .ci/find-python) && { [ -e $(BASE) ] || [ -e $(READY) ] || $$python -m venv --clear $(VENV); }
+	@rm -f $(BASE) $(READY)
 	$(BIN)/pip install --quiet $(TORCH)
-	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --no-build-isolation -c constraints.txt deepspeed
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e .
 	@touch $@
 
-demo: $(READY) ## the complete loop, from rows to a served adapter that is updated while it serves
+$(READY): $(BASE)
+	@[ ! -e $(VENV)/unfinished ] || { rm -f $(BASE) $@ && $(MAKE) $(BASE); }
+	@rm -f $@ && touch $(VENV)/unfinished
+	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --no-build-isolation -c constraints.txt deepspeed
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	@rm $(VENV)/unfinished && touch $@
+
+demo: $(BASE) ## the complete loop, from rows to a served adapter that is updated while it serves
 	$(BIN)/compass-ray demo
 
 # Local copies of what the preset reads from the hub, if these variables name their folders.
@@ -54,7 +61,7 @@ REAL_MODELS := $(if $(COMPASS_REAL_MODELS),COMPASS_BASE_MODEL=$(COMPASS_REAL_MOD
 REAL_ROWS := $(if $(COMPASS_SHARED_DATA),COMPASS_AYA_DATASET=$(COMPASS_SHARED_DATA)/aya_dataset \
     COMPASS_GLOBAL_MMLU=$(COMPASS_SHARED_DATA)/global_mmlu)
 
-demo-real: $(READY) ## the complete loop on Gemma 3 270M and rows of Aya and Global-MMLU
+demo-real: $(BASE) ## the complete loop on Gemma 3 270M and rows of Aya and Global-MMLU
 	$(REAL_MODELS) $(REAL_ROWS) $(BIN)/compass-ray demo --preset gemma-3-270m --run demo-real-run
 
 test: lint ## lint, then the tests that are not slow

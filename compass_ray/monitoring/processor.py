@@ -138,7 +138,7 @@ class EventProcessor:
         try:
             version = read_pointer(self.run, state.language).version
         except ArtifactError as error:  # the server reports it too; traffic is still recorded
-            message = "monitor: live pointer of %s unreadable, keeping version %s: %s"
+            message = "monitor: live pointer unreadable, keeping the version language=%s version=%s: %s"
             logger.warning(message, state.language, state.version, error)
             return
         if version is not None and version != state.version:

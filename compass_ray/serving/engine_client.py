@@ -88,5 +88,5 @@ class EngineClient:
 
     async def _wait_before_retry(self, error: Exception) -> None:
         self.retries += 1
-        logger.warning("engine replica lost (%s); retrying request on another replica", type(error).__name__)
+        logger.warning("engine: replica lost (%s); retrying the request on another replica", type(error).__name__)
         await asyncio.sleep(_RETRY_DELAY_S)

@@ -52,7 +52,7 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
         while waiting:
             finished, waiting = ray.wait(waiting)
             for warning in ray.get(finished[0]):
-                logger.warning("%s", warning)
+                logger.warning("cluster: %s", warning)
             progress("cluster", len(pending) - len(waiting), len(pending))
     return [run.clustering(whose).require() for whose in wanted]
 

@@ -93,7 +93,7 @@ def _warn_of_changed_workers(language: str, artifact: Artifact, workers: int) ->
     before = previous_workers(artifact)
     if before not in (None, workers):
         logger.warning(
-            "full fine-tuning of %s restarts at the first epoch: its checkpoint has %d shards, and resources.full_workers is %d",
+            "full: training of language=%s restarts at the first epoch: the checkpoint has %d shards, full_workers is %d",
             language,
             before,
             workers,

@@ -28,20 +28,23 @@ from compass_ray.monitoring.steady_clock import SteadyClock
 from compass_ray.serving import monitor_actor
 from compass_ray.serving.actor_names import NAMESPACE, controller_name
 from compass_ray.serving.api.access import Access
+from compass_ray.serving.api.access_log import AccessLog
 from compass_ray.serving.api.application import build_api
 from compass_ray.serving.api.auth import ApiKeys, KeyReloader
 from compass_ray.serving.api.rate_limits import RequestLimits
 from compass_ray.serving.engine_client import EngineClient
 from compass_ray.serving.engine_host.adapter_sync import HostState, merge_host_state
 from compass_ray.serving.heap_trim import trim_heap_forever
+from compass_ray.serving.inference.backend import InferenceBackend
 from compass_ray.serving.inference.client_hashes import ClientHashes
-from compass_ray.serving.inference.service import InferenceService
+from compass_ray.serving.inference.service import InferenceService, TrafficSink
 from compass_ray.serving.metrics.part_responses import PartResponses
 from compass_ray.serving.metrics.request_stats import RequestStatistics
-from compass_ray.serving.metrics.status import MAX_DECISIONS, build_status
+from compass_ray.serving.metrics.status import MAX_DECISIONS, build_status, select_fields
 from compass_ray.serving.ray_metrics import RayMetricsExporter
 from compass_ray.serving.routing.conversation import ConversationMemory
 from compass_ray.serving.routing.router import Router
+from compass_ray.serving.service_poll import IngressActivity
 
 logger = logging.getLogger(__name__)
 
@@ -73,8 +76,10 @@ class Ingress:
         self.responses = PartResponses()
         self.forwarder = TrafficForwarder(self._deliver_observations, self._deliver_feedback)
         self.clock = SteadyClock(time.time, time.monotonic)
+        self.access_log = AccessLog(self.clock)
         self.statistics = RequestStatistics(self.clock, [RayMetricsExporter()])
-        self.service = self._build_service()
+        hashes = ClientHashes(load_secret(self.run))
+        self.service = build_service(self.config, self.backend, self, self.statistics, self.clock, hashes)
         self.host_state = HostState(registry.read_catalogue(self.run, self.config.languages), {})
         self.service.catalogue = self.host_state.catalogue
         self.cached_status: dict[str, Any] = {"monitor": None, "controller": None, "decisions": []}
@@ -98,6 +103,7 @@ class Ingress:
             keys=self.keys,
             hosts=self.access.hosts,
             limits=limits,
+            access_log=self.access_log,
             trust_request_id=True,
         )
         return self.api
@@ -109,6 +115,11 @@ class Ingress:
         await admission.wait_until_idle(self.config.serve.request_timeout_s)
         await self.service.shadows.close()
         await self.forwarder.drain()
+
+    async def activity(self, last_request: int) -> IngressActivity:
+        """What happened after a request number, for the command that serves."""
+        decisions = [select_fields(each) for each in self.cached_status["decisions"]]
+        return IngressActivity(self.access_log.since(last_request), self.backend.retries, decisions)
 
     async def status(self) -> dict[str, Any]:
         """The content of ``/v1/compass/status``."""
@@ -135,33 +146,6 @@ class Ingress:
         """Forward feedback to the monitor, if the run has clusters."""
         if self.monitored:
             self.forwarder.submit_feedback(feedback)
-
-    def _build_service(self) -> InferenceService:
-        from compass_ray.models.language_id import LanguageIdentifier
-
-        identifier = LanguageIdentifier(self.config.identifier)
-        if unknown := identifier.unknown_languages(self.config.languages):
-            logger.warning(
-                "ingress: the identifier %s does not know %s: a request gets the adapter of such a language only if it names it",
-                self.config.identifier.model,
-                ", ".join(unknown),
-            )
-        router = Router(
-            identifier,
-            languages=self.config.languages,
-            config=self.config.identifier,
-            memory=ConversationMemory(time.monotonic),
-        )
-        return InferenceService(
-            router,
-            self.backend,
-            self,
-            self.statistics,
-            max_tokens=self.config.serve.max_tokens,
-            timeout_s=self.config.serve.request_timeout_s,
-            hashes=ClientHashes(load_secret(self.run)),
-            clock=self.clock,
-        )
 
     async def _deliver_observations(self, batch: list[Observation]) -> None:
         await self._send_to_monitor("record", batch)
@@ -230,6 +214,37 @@ class Ingress:
             return self.responses.describe_silence("controller", None, error)
         self.responses.record("controller")
         return {"failed": failure} if failure else {}
+
+
+def build_service(
+    config: RunConfig,
+    backend: InferenceBackend,
+    traffic: TrafficSink,
+    statistics: RequestStatistics,
+    clock: Callable[[], float],
+    hashes: ClientHashes | None = None,
+) -> InferenceService:
+    """The service of a configuration, with its language identifier and router; the rest is as in `InferenceService`."""
+    from compass_ray.models.language_id import LanguageIdentifier
+
+    identifier = LanguageIdentifier(config.identifier)
+    if unknown := identifier.unknown_languages(config.languages):
+        logger.warning(
+            "ingress: the identifier %s does not know %s: a request gets the adapter of such a language only if it names it",
+            config.identifier.model,
+            ", ".join(unknown),
+        )
+    router = Router(identifier, languages=config.languages, config=config.identifier, memory=ConversationMemory(time.monotonic))
+    return InferenceService(
+        router,
+        backend,
+        traffic,
+        statistics,
+        max_tokens=config.serve.max_tokens,
+        timeout_s=config.serve.request_timeout_s,
+        hashes=hashes,
+        clock=clock,
+    )
 
 
 async def _repeat_forever(work: Callable[[], Awaitable[None]], seconds: float) -> None:

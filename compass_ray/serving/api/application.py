@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from compass_ray.serving.api import admin_routes, openai_routes, openapi
+from compass_ray.serving.api.access_log import AccessLog, AccessLogMiddleware
 from compass_ray.serving.api.auth import ApiKeys
 from compass_ray.serving.api.body_reader import BodyReaderMiddleware
 from compass_ray.serving.api.client_middleware import ClientMiddleware
@@ -38,6 +39,7 @@ def build_api(
     keys: ApiKeys | None = None,
     hosts: Sequence[str] | None = None,
     limits: RequestLimits | None = None,
+    access_log: AccessLog | None = None,
     *,
     trust_request_id: bool = False,
 ) -> FastAPI:
@@ -50,6 +52,7 @@ def build_api(
         keys: accepted API keys. By default no key is needed.
         hosts: accepted names in the ``Host`` header. By default all.
         limits: limits on concurrency, rate, body size and time.
+        access_log: records the requests.
         trust_request_id: whether a proxy sets ``x-request-id`` on requests and returns it with responses.
 
     Returns:
@@ -74,6 +77,7 @@ def build_api(
         redoc_url=None,
         redirect_slashes=False,
         middleware=[
+            Middleware(AccessLogMiddleware, log=access_log or AccessLog(service.clock)),
             Middleware(ErrorMiddleware, statistics=service.statistics, trust_request_id=trust_request_id),
             Middleware(HostMiddleware, hosts=hosts),
             Middleware(AuthMiddleware, keys=accepted),

@@ -58,7 +58,7 @@ def build_status(
         "traffic": dict(traffic),
         "monitor": monitor,
         "controller": controller,
-        "decisions": [_select_fields(each) for each in decisions[-MAX_DECISIONS:]],
+        "decisions": [select_fields(each) for each in decisions[-MAX_DECISIONS:]],
     }
 
 
@@ -88,5 +88,6 @@ def to_columns(records: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return columns
 
 
-def _select_fields(decision: Mapping[str, Any]) -> dict[str, Any]:
+def select_fields(decision: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a decision that are shown, where they are set."""
     return {name: decision[name] for name in _DECISION_FIELDS if decision.get(name) is not None}

@@ -1,0 +1,61 @@
+"""What a running service did since the last poll: requests, retries, decisions and replicas, for `compass-ray serve`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ray import serve
+
+from compass_ray.serving.api.access_log import AccessRecord
+
+_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True)
+class IngressActivity:
+    """What the ingress did since a request number: requests, all retries so far, and the last decisions."""
+
+    requests: Sequence[AccessRecord] = ()
+    retries: int = 0
+    """Requests that were sent to another adapter server because theirs was lost, since the start of the ingress."""
+    decisions: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class ReplicaCounts:
+    """Replicas of one deployment. ``is_scaling`` while their number changes on purpose."""
+
+    running: int
+    starting: int
+    is_scaling: bool = False
+
+
+@dataclass(frozen=True)
+class ServicePoll:
+    """The ingress's report, and the replicas of each deployment by its name."""
+
+    ingress: IngressActivity
+    replicas: Mapping[str, ReplicaCounts] = field(default_factory=dict)
+
+
+def poll_service(application: str, last_request: int) -> ServicePoll:
+    """Poll the service of this cluster for what follows a request number.
+
+    Raises:
+        Exception: the ingress or Ray does not answer within two seconds.
+    """
+    deployments = serve.status().applications[application].deployments
+    asked = serve.get_app_handle(application).activity.remote(last_request)
+    return ServicePoll(
+        asked.result(timeout_s=_TIMEOUT_S),
+        {
+            name: ReplicaCounts(
+                running=found.replica_states.get("RUNNING", 0),
+                starting=found.replica_states.get("STARTING", 0),
+                is_scaling=str(found.status.value).endswith("SCALING"),
+            )
+            for name, found in deployments.items()
+        },
+    )

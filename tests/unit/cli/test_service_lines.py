@@ -1,0 +1,93 @@
+"""The lines of a serving command: requests, and replicas that are lost, recover and are ready again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from compass_ray.cli.service_lines import ServiceLines
+from compass_ray.serving.api.access_log import AccessRecord
+from compass_ray.serving.service_poll import IngressActivity, ReplicaCounts, ServicePoll
+from tests.unit.fakes import Clock
+
+ROUTE = 'sw@v0002; language=sw; confidence=0.980; reason="identified as Swahili"'
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def lines(clock: Clock) -> ServiceLines:
+    return ServiceLines(clock)
+
+
+def _next(lines: ServiceLines, poll: ServicePoll) -> list[str]:
+    return [line.plain.split(" ", 1)[1] for line in lines.next_lines(lambda _: poll)]
+
+
+def _replicas(**counts: ReplicaCounts) -> ServicePoll:
+    return ServicePoll(IngressActivity(), counts)
+
+
+def _request(number: int, status: int = 200, route: str = ROUTE) -> AccessRecord:
+    return AccessRecord(number, 1000.0, "POST", "/v1/chat/completions", status, 0.412, route, "req_1")
+
+
+def test_each_request_is_one_line(lines: ServiceLines) -> None:
+    poll = ServicePoll(IngressActivity([_request(1), _request(2, 429, ""), _request(3, 0, "")]))
+    assert _next(lines, poll) == [
+        "POST /v1/chat/completions 200 412 ms sw@v0002 (identified as Swahili) req_1",
+        "POST /v1/chat/completions 429 412 ms req_1",
+        "POST /v1/chat/completions disconnected 412 ms req_1",
+    ]
+    assert lines.last_request == 3
+    assert _next(lines, ServicePoll(IngressActivity([_request(1)]))) != []  # the ingress was restarted
+    assert lines.last_request == 1
+
+
+def test_a_lost_replica_recovers(lines: ServiceLines, clock: Clock) -> None:
+    steps: list[tuple[float, ReplicaCounts, list[str]]] = [
+        (0, ReplicaCounts(1, 0), []),
+        (1, ReplicaCounts(0, 0), ["adapter server lost: 0 of 1 running"]),
+        (1, ReplicaCounts(0, 1), ["adapter server recovering: 1 starting"]),
+        (1, ReplicaCounts(0, 1), []),
+        (9, ReplicaCounts(1, 0), ["adapter server ready again after 11 s"]),
+        (1, ReplicaCounts(1, 0), []),
+        (1, ReplicaCounts(2, 0, is_scaling=True), []),
+        (1, ReplicaCounts(2, 0), []),
+        (1, ReplicaCounts(1, 0, is_scaling=True), []),
+        (1, ReplicaCounts(1, 0), []),
+        (1, ReplicaCounts(0, 1), ["adapter server lost: 0 of 1 running", "adapter server recovering: 1 starting"]),
+    ]
+    for seconds, counts, expected in steps:
+        clock.now += seconds
+        assert _next(lines, _replicas(adapters=counts)) == expected, counts
+
+
+def test_the_start_of_a_service_is_no_loss(lines: ServiceLines) -> None:
+    assert _next(lines, _replicas(adapters=ReplicaCounts(0, 1), ingress=ReplicaCounts(1, 0))) == []
+    assert _next(lines, _replicas(adapters=ReplicaCounts(1, 0), ingress=ReplicaCounts(1, 0))) == []
+
+
+def test_a_service_that_does_not_answer_is_told_once(lines: ServiceLines) -> None:
+    def fail(_: int) -> ServicePoll:
+        raise TimeoutError("no answer\nwith frames")
+
+    assert [line.plain.split(" ", 1)[1] for line in lines.next_lines(fail)] == ["the service does not answer: no answer"]
+    assert lines.next_lines(fail) == []
+    assert _next(lines, ServicePoll(IngressActivity())) == ["the service answers again"]
+    assert _next(lines, ServicePoll(IngressActivity())) == []
+
+
+def test_retries_and_new_decisions_are_told(lines: ServiceLines) -> None:
+    old: Mapping[str, object] = {"time": 999.0, "kind": "promotion", "language": "sw", "to": "v0001"}
+    new: Mapping[str, object] = {"time": 1001.0, "kind": "promotion", "language": "sw", "to": "v0002", "reason": "accepted\x1b"}
+    poll = ServicePoll(IngressActivity(retries=2, decisions=[old, new]))
+    assert _next(lines, poll) == [
+        "adapter server lost; requests that are retried on another one: 2",
+        "sw: promotion v0002: accepted\\x1b",
+    ]
+    assert _next(lines, poll) == []

@@ -7,59 +7,26 @@ import json
 import shutil
 import socket
 import subprocess
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import httpx
 import openai
 import pytest
-import uvicorn
 
 from compass_ray.serving.api.auth import ApiKeys
 from compass_ray.serving.api.key_source import hash_key
 from compass_ray.serving.inference.backend import StreamInterruptedError
 from tests.raw_http import send_raw
 from tests.unit.serving.api.endpoint import Endpoint
+from tests.unit.serving.api.running import Running, run_endpoint
 
 MESSAGES = [{"role": "user", "content": "sw habari"}]
 
 
-@dataclass
-class Running:
-    """An endpoint behind a running HTTP server."""
-
-    endpoint: Endpoint
-    url: str
-    loop: asyncio.AbstractEventLoop
-
-    def openai(self, key: str = "sesame", *, strict: bool = True) -> openai.OpenAI:
-        """With ``strict``, the client validates every response and chunk against OpenAI's types."""
-        url = f"{self.url}/v1"
-        return openai.OpenAI(base_url=url, api_key=key, max_retries=0, _strict_response_validation=strict)
-
-
 @pytest.fixture
 def running() -> Iterator[Running]:
-    endpoint = Endpoint(keys=ApiKeys({hash_key("sesame"): "amina"}))
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    started, loops = threading.Event(), []
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            loops.append(asyncio.get_running_loop())
-            started.set()
-
-    server = Server(uvicorn.Config(endpoint.api, log_level="critical"))
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    assert started.wait(10)
-    yield Running(endpoint, f"http://127.0.0.1:{listener.getsockname()[1]}", loops[0])
-    server.should_exit = True
-    thread.join(10)
-    listener.close()
+    with run_endpoint(Endpoint(keys=ApiKeys({hash_key("sesame"): "amina"}))) as started:
+        yield started
 
 
 def test_openai_s_client_chats(running: Running) -> None:

@@ -1,0 +1,178 @@
+"""The command for a conversation at the terminal. It shows the route of each reply."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from compass_ray.cli.app import app
+from compass_ray.cli.chat_session import AUTO, ChatError, ChatSession
+from compass_ray.cli.options import Settings, apply_overrides, open_run
+from compass_ray.cli.output import err, out
+from compass_ray.redaction import redact
+from compass_ray.texts import make_visible
+
+if TYPE_CHECKING:
+    from compass_ray.artifacts import RunDir
+    from compass_ray.config import RunConfig
+
+_KEY_VARIABLES = ("COMPASS_API_KEY", "OPENAI_API_KEY")
+"""Variables with the API key; the first that is set counts."""
+_PROBE_SECONDS, _REPLY_SECONDS = 1.0, 600.0
+_HELP = (
+    "/model NAME   answer with auto, base, a language such as sw, or a version such as sw@v0002",
+    "/model        list the models",
+    "/new          start a new conversation",
+    "/quit         end (also Ctrl-D)",
+)
+
+
+@app.command(epilog="Example: `compass-ray chat runs/mine`, or `compass-ray chat --url http://localhost:8000`")
+def chat(
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="Run directory or URI. It is not needed with --url.")] = None,
+    url: Annotated[str | None, typer.Option(help="Address of a running service, such as http://localhost:8000.")] = None,
+    model: Annotated[str, typer.Option(help="Model that answers: auto, base, sw or sw@v0002.")] = AUTO,
+    set_: Settings = None,
+) -> None:
+    """Talk to a run's adapters at the terminal, and see which adapter answers and why.
+
+    Without --url it uses the service of the run on this machine. If none runs, it loads the models itself and records nothing.
+    An API key is read from COMPASS_API_KEY or OPENAI_API_KEY.
+    """
+    import httpx
+
+    with (
+        _endpoint(run, url, set_) as address,
+        httpx.Client(base_url=address, headers=_headers(), timeout=_REPLY_SECONDS) as client,
+    ):
+        _say(f"Talking to {redact(address)} with model {model}. /help lists the commands.", "dim")
+        converse(ChatSession(client, model), _read_line)
+
+
+def converse(session: ChatSession, read_line: Callable[[], str | None]) -> None:
+    """Answer line after line until ``read_line`` returns None, or the user types /quit."""
+    while (line := read_line()) is not None:
+        text = line.strip()
+        if text in ("/quit", "/exit"):
+            return
+        if not text:
+            continue
+        try:
+            _run_command(session, text) if text.startswith("/") else _answer(session, text)
+        except ChatError as error:
+            _say(f"error: {error}", "red")
+        except KeyboardInterrupt:
+            _say("\nstopped", "yellow")
+
+
+def _run_command(session: ChatSession, text: str) -> None:
+    name, _, value = text.partition(" ")
+    if name == "/new":
+        session.restart()
+        _say("new conversation", "dim")
+    elif name == "/model" and value.strip():
+        session.model = value.strip()
+        _say(f"model {session.model}", "dim")
+    elif name == "/model":
+        _say(f"{session.model} is used; the models are {', '.join(session.models())}", "dim")
+    else:
+        for line in _HELP:
+            _say(line, "dim")
+
+
+def _answer(session: ChatSession, text: str) -> None:
+    import httpx
+
+    try:
+        for part in session.send(text):
+            out.print(Text(make_visible(part)), end="", soft_wrap=True)
+    except httpx.HTTPError as error:
+        raise ChatError(f"the service does not answer ({type(error).__name__}: {error})") from None
+    finally:
+        out.print()
+    if session.route:
+        _say(f"[{session.route.describe()}]", "cyan dim")
+
+
+def _say(line: str, style: str) -> None:
+    out.print(Text(make_visible(line), style=style), soft_wrap=True)
+
+
+def _read_line() -> str | None:
+    """A line of the user; None at the end of the input."""
+    if sys.stdin.isatty():
+        with suppress(ImportError):
+            import readline  # noqa: F401  # input() then edits the line and remembers earlier ones
+    try:
+        return input("> " if sys.stdin.isatty() else "")
+    except (EOFError, KeyboardInterrupt):
+        return None
+
+
+def _headers() -> dict[str, str]:
+    key = next((value for name in _KEY_VARIABLES if (value := os.environ.get(name))), None)
+    return {"authorization": f"Bearer {key}"} if key else {}
+
+
+@contextmanager
+def _endpoint(run: str | None, url: str | None, set_: list[str] | None) -> Iterator[str]:
+    """The address of the endpoint: the given one, that of the run's service, or one that is started here."""
+    from compass_ray.config import ConfigError
+
+    if url:
+        yield url.rstrip("/").removesuffix("/v1")
+        return
+    if run is None:
+        raise ConfigError("give a RUN, or --url with the address of a running service")
+    where = open_run(run)
+    config = apply_overrides(where.read_config(), set_)
+    if served := find_service(where, config):
+        yield served
+        return
+    with _start(where, config) as address:
+        yield address
+
+
+def find_service(run: RunDir, config: RunConfig) -> str | None:
+    """The address of the service at the configured address of this machine, if it serves this run."""
+    import httpx
+
+    host = config.serve.host if config.serve.host not in ("0.0.0.0", "::") else "127.0.0.1"
+    address = f"http://{f'[{host}]' if ':' in host else host}:{config.serve.port}"
+    try:
+        response = httpx.get(f"{address}/v1/compass/status", headers=_headers(), timeout=_PROBE_SECONDS)
+        served = response.json().get("run") if response.is_success else None
+    except (httpx.HTTPError, ValueError, AttributeError):
+        return None
+    return address if served == run.shown_uri else None
+
+
+@contextmanager
+def _start(run: RunDir, config: RunConfig) -> Iterator[str]:
+    from compass_ray import preflight, registry
+
+    preflight.require_served_models(config)
+    for language, reason in registry.promote_first_versions(config, run).items():
+        _say(f"the base model answers {language}: {reason}", "yellow")
+    with _loading() as loaded:
+        from compass_ray.serving.local_endpoint import open_local_endpoint
+
+        with open_local_endpoint(run, config) as address:
+            loaded()
+            yield address
+
+
+@contextmanager
+def _loading() -> Iterator[Callable[[], None]]:
+    """A spinner on a terminal until the yielded function is called."""
+    if not err.is_terminal:
+        yield lambda: None
+        return
+    with err.status("Loading the models ...") as shown:
+        yield shown.stop

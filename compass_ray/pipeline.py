@@ -2,6 +2,7 @@
 
 A stage is skipped if its artifacts are complete and have the expected fingerprints. A run that was killed therefore
 continues from the last manifest. A language that fails in one stage is left out of later stages and reported at the end.
+A stage's module, which imports Ray and torch, is imported when the stage starts.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from compass_ray import ray_session
 from compass_ray.artifacts import (
@@ -28,12 +30,10 @@ from compass_ray.artifacts import (
 )
 from compass_ray.artifacts.stage_timing import StageTimer
 from compass_ray.config import ConfigError, RunConfig
-from compass_ray.models.model_resolver import resolve_model
-from compass_ray.models.transfer_ranker import check_method_requirements
 from compass_ray.progress import Progress, silent
-from compass_ray.row_selection.budget import budget_artifacts
-from compass_ray.stages import cluster, embed, evaluate, full_finetuning, pool, report, select, train, tune
-from compass_ray.training.deepspeed_config import read_deepspeed_config, require_deepspeed
+
+if TYPE_CHECKING:
+    from compass_ray.stages.train import Trainings
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Stage:
     name: str
     run: Callable[..., list[Manifest]]
     artifacts: Callable[[RunConfig, RunDir], list[Artifact]]
-    open_feed: Callable[..., train.Trainings] | None = None
+    open_feed: Callable[..., Trainings] | None = None
     """Set if a language may start as soon as the previous stage has finished it: opens the feed that takes such languages."""
 
 
@@ -56,31 +56,55 @@ class StageStatus:
     total: int
 
 
+def _run_of(module: str) -> Callable[..., list[Manifest]]:
+    """The function ``run`` of a stage's module."""
+
+    def run(*arguments: Any, **options: Any) -> list[Manifest]:
+        made: list[Manifest] = import_module(f"compass_ray.stages.{module}").run(*arguments, **options)
+        return made
+
+    return run
+
+
+def _open_trainings(*arguments: Any, **options: Any) -> Trainings:
+    from compass_ray.stages.train import Trainings
+
+    return Trainings(*arguments, **options)
+
+
+def _budgets(config: RunConfig, run: RunDir) -> list[Artifact]:
+    from compass_ray.row_selection.budget import budget_artifacts
+
+    return [artifact for code in config.languages for artifact in budget_artifacts(config, run, code)]
+
+
 STAGES = (
-    Stage("pool", pool.run, lambda c, r: [r.pool, *(r.guide(code) for code in c.languages)]),
-    Stage("embed", embed.run, lambda c, r: [r.embeddings, *(r.guide_embeddings(code) for code in c.languages)]),
-    Stage("cluster", cluster.run, lambda c, r: [r.clustering(key) for key in clustering_keys(c)]),
-    Stage("tune", tune.run, lambda c, r: [b for code in c.languages for b in budget_artifacts(c, r, code)]),
+    Stage("pool", _run_of("pool"), lambda c, r: [r.pool, *(r.guide(code) for code in c.languages)]),
+    Stage("embed", _run_of("embed"), lambda c, r: [r.embeddings, *(r.guide_embeddings(code) for code in c.languages)]),
+    Stage("cluster", _run_of("cluster"), lambda c, r: [r.clustering(key) for key in clustering_keys(c)]),
+    Stage("tune", _run_of("tune"), _budgets),
     Stage(
         "select",
-        select.run,
+        _run_of("select"),
         lambda c, r: [r.selection(method, code) for method, code in selection_owners(c)],
     ),
     Stage(
         "train",
-        train.run,
+        _run_of("train"),
         lambda c, r: [r.adapter(code, version_of(c, method)) for method, code in adapter_owners(c)],
-        open_feed=train.Trainings,
+        open_feed=_open_trainings,
     ),
     Stage(
-        "full", full_finetuning.run, lambda c, r: [r.full_model(code, FULL_FINETUNING) for code in full_finetuning_languages(c)]
+        "full",
+        _run_of("full_finetuning"),
+        lambda c, r: [r.full_model(code, FULL_FINETUNING) for code in full_finetuning_languages(c)],
     ),
     Stage(
         "evaluate",
-        evaluate.run,
+        _run_of("evaluate"),
         lambda c, r: [r.evaluation(m, code) for code in c.languages for m in ("zero_shot", *c.select.methods)],
     ),
-    Stage("report", report.run, lambda c, r: [r.report]),
+    Stage("report", _run_of("report"), lambda c, r: [r.report]),
 )
 
 
@@ -203,13 +227,19 @@ def stages_until(until: str | None, force: Collection[str] = ()) -> tuple[Stage,
 
 
 def _check_models(config: RunConfig, stages: Collection[str]) -> None:
+    from compass_ray.models.model_resolver import resolve_model
+
     if "select" in stages:
+        from compass_ray.models.transfer_ranker import check_method_requirements
+
         check_method_requirements(config.select, config.languages)
     if "embed" in stages:
         resolve_model(config.embed.encoder, "encoder")
     if "train" in stages or ("tune" in stages and config.select.budget == "tuned"):
         resolve_model(config.train.base_model, "base_model")
     if "full" in stages and full_finetuning_languages(config):
+        from compass_ray.training.deepspeed_config import read_deepspeed_config, require_deepspeed
+
         require_deepspeed()
         read_deepspeed_config(config.full.deepspeed)
 

@@ -5,10 +5,12 @@ Exit codes: 0 for success, 2 for an invalid request, 1 for a failure. Errors are
 
 # Each import registers commands; --help lists them in this order.
 from compass_ray.cli import run_commands  # isort: skip
+from compass_ray.cli import status  # isort: skip
 from compass_ray.cli import experiment  # isort: skip
 from compass_ray.cli import quantiles  # isort: skip
 from compass_ray.cli import report  # isort: skip
 from compass_ray.cli import serve_export  # isort: skip
+from compass_ray.cli import chat  # isort: skip
 from compass_ray.cli import recluster  # isort: skip
 from compass_ray.cli import update  # isort: skip
 from compass_ray.cli import corrections  # isort: skip
@@ -22,6 +24,7 @@ from compass_ray.cli.app import app, main
 __all__ = [
     "adapters",
     "app",
+    "chat",
     "config",
     "corrections",
     "experiment",
@@ -34,5 +37,6 @@ __all__ = [
     "run_commands",
     "serve_export",
     "simulate",
+    "status",
     "update",
 ]

@@ -5,12 +5,21 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from compass_ray.cli.output import to_json
+from compass_ray.cli.output import state_text, to_json
 
 if TYPE_CHECKING:
     from compass_ray.registry import AdapterEntry, LivePointer
 
-COLUMNS = ("language", "version", "", "created (UTC)", "parent", "rows", "accuracy (chance)", "loss on its window")
+COLUMNS = (
+    "language",
+    "version",
+    "state",
+    "created (UTC)",
+    "parent",
+    "rows",
+    "accuracy (chance)",
+    "window loss (before -> after)",
+)
 
 
 def to_row(entry: AdapterEntry) -> list[Any]:
@@ -18,7 +27,7 @@ def to_row(entry: AdapterEntry) -> list[Any]:
     return [
         entry.name.language,
         entry.name.version,
-        "damaged" if entry.problem and not entry.fingerprint else describe_state(entry),
+        state_text("damaged" if entry.problem and not entry.fingerprint else describe_state(entry)),
         format_time(entry.finished),
         entry.lineage.parent or "",
         entry.metrics.get("rows", ""),

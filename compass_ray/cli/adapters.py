@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compass_ray.artifacts import RunDir
 from compass_ray.cli.adapter_table import COLUMNS, describe, to_flat_json, to_row
 from compass_ray.cli.app import adapters
-from compass_ray.cli.options import Json, LanguageArgument, RunArgument, require_language
+from compass_ray.cli.options import Json, LanguageArgument, RunArgument, open_run, require_language
 from compass_ray.cli.output import emit, err, out, print_lines, print_rows, to_json
-from compass_ray.config import ConfigError
+
+if TYPE_CHECKING:
+    from compass_ray.artifacts import RunDir
 
 Version = Annotated[str, typer.Argument(help="Version of the adapter, for example v0002.")]
 CandidateVersion = Annotated[str | None, typer.Argument(metavar="[VERSION]", help="Version to try, for example v0002.")]
@@ -28,7 +29,7 @@ def list_(
     """List all adapter versions with state, parent and scores."""
     from compass_ray import registry
 
-    where = RunDir(run)
+    where = open_run(run)
     entries = registry.list_versions(where, _languages(where, language))
     emit(json_, [to_flat_json(entry) for entry in entries], lambda: print_rows(list(COLUMNS), [to_row(e) for e in entries]))
     for problem in () if json_ else dict.fromkeys(entry.problem for entry in entries if entry.problem):
@@ -44,8 +45,9 @@ def show_(
 ) -> None:
     """Show one version in full, with the history of the live version of its language."""
     from compass_ray import registry
+    from compass_ray.config import ConfigError
 
-    where = _open_run(run, language)
+    where = _open_language(run, language)
     live = registry.read_pointer(where, language).live
     chosen = version or (live.version if live else None)
     entries = [entry for entry in registry.list_versions(where, [language]) if entry.name.version == chosen]
@@ -73,7 +75,7 @@ def promote(
     """Make this version live; this also ends its canary."""
     from compass_ray import registry
 
-    pointer = registry.promote(_open_run(run, language), language, version, reason=reason, force=force)
+    pointer = registry.promote(_open_language(run, language), language, version, reason=reason, force=force)
     _emit_pointer(json_, pointer, f"{language} now serves {version}")
 
 
@@ -82,7 +84,7 @@ def rollback(run: RunArgument, language: LanguageArgument, reason: Why = DEFAULT
     """Make the previous live version live again."""
     from compass_ray import registry
 
-    pointer = registry.roll_back(_open_run(run, language), language, reason=reason)
+    pointer = registry.roll_back(_open_language(run, language), language, reason=reason)
     _emit_pointer(json_, pointer, f"{language} now serves {pointer['version']}")
 
 
@@ -91,7 +93,7 @@ def pin(run: RunArgument, language: LanguageArgument, reason: Why = DEFAULT_REAS
     """Pin the live version: no update, promotion or rollback replaces it until it is unpinned."""
     from compass_ray import registry
 
-    pointer = registry.pin(_open_run(run, language), language, reason=reason)
+    pointer = registry.pin(_open_language(run, language), language, reason=reason)
     _emit_pointer(json_, pointer, f"{language} is pinned to {pointer['version']}")
 
 
@@ -100,7 +102,7 @@ def unpin(run: RunArgument, language: LanguageArgument, reason: Why = DEFAULT_RE
     """Unpin the live version, so that it can be replaced."""
     from compass_ray import registry
 
-    pointer = registry.unpin(_open_run(run, language), language, reason=reason)
+    pointer = registry.unpin(_open_language(run, language), language, reason=reason)
     _emit_pointer(json_, pointer, f"{language} is unpinned and serves {pointer['version']}")
 
 
@@ -118,8 +120,9 @@ def canary(
 ) -> None:
     """Start a canary: this version answers a share of the language's requests until it is promoted or stopped."""
     from compass_ray import registry
+    from compass_ray.config import ConfigError
 
-    where = _open_run(run, language)
+    where = _open_language(run, language)
     if stop:
         _only_stop("canary", version, share)
         pointer = registry.stop_canary(where, language, reason=reason)
@@ -142,8 +145,9 @@ def shadow(
 ) -> None:
     """Start a shadow: this version answers copies of the language's requests. Clients do not see these replies."""
     from compass_ray import registry
+    from compass_ray.config import ConfigError
 
-    where = _open_run(run, language)
+    where = _open_language(run, language)
     if stop:
         _only_stop("shadow", version)
         pointer = registry.stop_shadow(where, language, reason=reason)
@@ -159,13 +163,15 @@ def _languages(run: RunDir, language: str | None) -> list[str]:
     return list(run.read_config().languages) if language is None else [require_language(run, language)]
 
 
-def _open_run(run: str, language: str) -> RunDir:
-    where = RunDir(run)
+def _open_language(run: str, language: str) -> RunDir:
+    where = open_run(run)
     require_language(where, language)
     return where
 
 
 def _only_stop(kind: str, *given: object) -> None:
+    from compass_ray.config import ConfigError
+
     if any(value is not None for value in given):
         raise ConfigError(f"--stop ends the current {kind}; give it without a version or share")
 

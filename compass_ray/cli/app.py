@@ -11,14 +11,9 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from compass_ray import __version__
-from compass_ray.artifacts import ArtifactError
-from compass_ray.artifacts.write_errors import explain_os_error
+from compass_ray import __version__, ray_session
 from compass_ray.cli.output import err, out
-from compass_ray.config import ConfigError
-from compass_ray.config.base import DeprecatedSettingWarning
-from compass_ray.languages import UnknownLanguageError
-from compass_ray.models.errors import ModelError
+from compass_ray.ray_session import message_log
 from compass_ray.redaction import redact
 
 _STOP_CODES = {128 + number: number for number in (signal.SIGTERM, signal.SIGHUP)}
@@ -39,9 +34,8 @@ app.add_typer(adapters, name="adapters")
 
 def main() -> None:
     """Entry point of the console script."""
-    from compass_ray import ray_session
-
     ray_session.prepare_environment()
+    message_log.separate_stderr()
     warnings.showwarning = _show_warning
     try:
         app()
@@ -49,19 +43,31 @@ def main() -> None:
         if ended.code in _STOP_CODES:
             _fail(ray_session.stop_message(_STOP_CODES[ended.code]), ended.code)
         raise
-    except (ConfigError, UnknownLanguageError) as error:
-        _fail(ray_session.user_message(error), 2)
-    except (ArtifactError, ModelError, OSError) as error:
-        _fail((explain_os_error(error) if isinstance(error, OSError) else None) or ray_session.user_message(error), 1)
     except Exception as error:
-        if os.environ.get("COMPASS_RAY_DEBUG"):
-            raise
-        _fail(f"{ray_session.user_message(error)}\nSet COMPASS_RAY_DEBUG=1 for the stack trace.", 1)
+        _report(error)
+
+
+def _report(error: Exception) -> None:
+    """Print an error and exit: 2 for an invalid request, otherwise 1. The error's classes are imported here, not at the start."""
+    from compass_ray.artifacts import ArtifactError
+    from compass_ray.artifacts.write_errors import explain_os_error
+    from compass_ray.config import ConfigError
+    from compass_ray.languages import UnknownLanguageError
+    from compass_ray.models.errors import ModelError
+
+    message = ray_session.user_message(error)
+    if isinstance(error, ConfigError | UnknownLanguageError):
+        _fail(message, 2)
+    if isinstance(error, ArtifactError | ModelError | OSError):
+        _fail((explain_os_error(error) if isinstance(error, OSError) else None) or message, 1)
+    if os.environ.get("COMPASS_RAY_DEBUG"):
+        raise error
+    _fail(f"{message}\nSet COMPASS_RAY_DEBUG=1 for the stack trace.", 1)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **kwargs: Any) -> None:
     """Print a deprecated setting as one line; leave other warnings to Python."""
-    if issubclass(category, DeprecatedSettingWarning):
+    if category.__name__ == "DeprecatedSettingWarning":
         err.print(Text.assemble(("warning", "bold yellow"), f": {redact(message)}"), soft_wrap=True)
     else:
         _show_python_warning(message, category, *place, **kwargs)

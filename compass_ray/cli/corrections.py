@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compass_ray.artifacts import RunDir
 from compass_ray.cli.app import app
-from compass_ray.cli.options import Json, RunArgument, Settings, apply_overrides, parse_languages, require_language
-from compass_ray.cli.output import emit, err, print_rows
-from compass_ray.config import ConfigError, RunConfig
+from compass_ray.cli.options import Json, RunArgument, Settings, apply_overrides, open_run, parse_languages, require_language
+from compass_ray.cli.output import emit, err, print_rows, state_text
 
 if TYPE_CHECKING:
+    from compass_ray.artifacts import RunDir
+    from compass_ray.config import RunConfig
     from compass_ray.continual.corrections import CorrectionVerdict
 
 _TEXT = 160
@@ -30,11 +30,12 @@ def corrections(
     json_: Json = False,
 ) -> None:
     """List users' corrections of replies, and whether and why the next update uses each; accept or reject pending ones."""
+    where = open_run(run)
+    settings = apply_overrides(where.read_config(), set_)
+    require_language(where, language)
     from compass_ray.continual import corrections as review
 
-    where = RunDir(run)
-    settings = apply_overrides(where.read_config(), set_)
-    verdicts = review.filter_corrections(settings, where, require_language(where, language)).verdicts
+    verdicts = review.filter_corrections(settings, where, language).verdicts
     if accept is not None or reject is not None:
         pairs = [verdict.pair for verdict in verdicts]
         accepted, rejected = (review.find_corrections(pairs, parse_languages(ids) or ()) for ids in (accept, reject))
@@ -47,6 +48,7 @@ def corrections(
 
 
 def _require_acceptable(verdicts: Sequence[CorrectionVerdict], accepted: Sequence[Any]) -> None:
+    from compass_ray.config import ConfigError
     from compass_ray.continual.corrections import CorrectionState
 
     for verdict in verdicts:
@@ -73,7 +75,7 @@ def _print(verdicts: Sequence[CorrectionVerdict]) -> None:
 
     texts = [[shorten(text, _TEXT) for text in (v.pair.prompt, v.pair.correction)] for v in verdicts]
     rows = [
-        [v.pair.id[:SHOWN_ID_DIGITS], v.pair.key or "-", v.state, *pair, v.reason]
+        [v.pair.id[:SHOWN_ID_DIGITS], v.pair.key or "-", state_text(v.state), *pair, v.reason]
         for v, pair in zip(verdicts, texts, strict=True)
     ]
     print_rows(["id", "key", "state", "prompt", "correction", "reason"], rows)

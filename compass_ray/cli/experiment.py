@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from compass_ray.artifacts import RunDir
 from compass_ray.cli import preflight_variants
 from compass_ray.cli.app import app
 from compass_ray.cli.completion import complete_setting
@@ -26,11 +25,14 @@ from compass_ray.cli.options import (
     Until,
     allow_unpinned_code,
     load_raw_config,
+    open_run,
     parse_languages,
 )
-from compass_ray.cli.output import emit, err, out, print_rows, progress_bars, to_json
+from compass_ray.cli.output import emit, err, out, print_rows, to_json
+from compass_ray.cli.progress_display import progress_bars
 
 if TYPE_CHECKING:
+    from compass_ray.artifacts import RunDir
     from compass_ray.evaluation.experiments import ExperimentOutcomes
 
 Folder = Annotated[
@@ -73,10 +75,10 @@ def experiment(
     read = experiments.read_experiment(
         load_raw_config(preset, config), vary or (), against=against, overrides=overrides, languages=parse_languages(languages)
     )
-    where = RunDir(run)
+    where = open_run(run)
     pinned = preflight_variants.with_pins(read, where)
     watch, say = partial(progress_bars, quiet=json_), _ignore if json_ else _say
-    with redirect_stdout(sys.stderr), preflight_variants.checked_session(pinned, where, until, force or ()):
+    with redirect_stdout(sys.stderr), preflight_variants.checked_session(pinned, where, until, force or (), quiet=json_):
         ended = experiments.run_all_variants(pinned, where, force=force or (), until=until, watch=watch, say=say)
     outcomes = experiments.collect_outcomes(pinned, ended)
     experiments.write_report(where, outcomes)

@@ -1,14 +1,15 @@
-"""Options that several commands share, and the configuration that they select."""
+"""Options that several commands share, and the configuration that they select.
+
+Imports of settings and artifacts are within functions, so that help texts do not wait for them.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compass_ray import config as configuration
-from compass_ray.artifacts import RunDir
 from compass_ray.cli.completion import (
     complete_language,
     complete_languages,
@@ -16,8 +17,11 @@ from compass_ray.cli.completion import (
     complete_setting,
     complete_stage,
 )
-from compass_ray.config import ConfigError, RunConfig
 from compass_ray.redaction import HIDDEN
+
+if TYPE_CHECKING:
+    from compass_ray.artifacts import RunDir
+    from compass_ray.config import RunConfig
 
 Run = Annotated[str, typer.Option("--run", help="Run directory, local or a URI such as s3://bucket/run.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run directory or URI.")]
@@ -48,8 +52,21 @@ LanguageArgument = Annotated[
 ]
 
 
+def open_run(uri: str) -> RunDir:
+    """The run directory of an option or argument.
+
+    Raises:
+        ConfigError: the URI cannot be used.
+    """
+    from compass_ray.artifacts import RunDir
+
+    return RunDir(uri)
+
+
 def load_config(preset: str | None, file: Path | None, languages: str | None, set_: list[str] | None) -> RunConfig:
     """The configuration that the options select."""
+    from compass_ray import config as configuration
+
     return configuration.resolve_config(load_raw_config(preset, file), set_ or (), parse_languages(languages))
 
 
@@ -61,6 +78,8 @@ def load_run_settings(
     Raises:
         ConfigError: a recorded setting had credentials, which are not recorded.
     """
+    from compass_ray import config as configuration
+
     recorded = None if preset or file else _read_recorded(run)
     if recorded is None:
         return load_config(preset, file, languages, set_)
@@ -69,6 +88,8 @@ def load_run_settings(
 
 def _read_recorded(run: RunDir) -> RunConfig | None:
     """The settings of an existing run; None without one, or if its storage cannot be read, which the storage check reports."""
+    from compass_ray.config import ConfigError
+
     try:
         data = run.read_config_bytes()
         recorded = run.read_config() if data is not None else None
@@ -86,8 +107,10 @@ def allow_unpinned_code(set_: list[str] | None, unpinned: bool) -> list[str]:
 
 def load_raw_config(preset: str | None, file: Path | None) -> dict[str, Any]:
     """The settings of a preset or a file, not yet validated."""
+    from compass_ray import config as configuration
+
     if preset and file:
-        raise ConfigError("give --preset or --config, not both; a file may start with 'extends: PRESET'")
+        raise configuration.ConfigError("give --preset or --config, not both; a file may start with 'extends: PRESET'")
     return configuration.read_raw_config(preset, file)
 
 
@@ -102,6 +125,8 @@ def require_language(run: RunDir, language: str) -> str:
     Raises:
         ConfigError: the run does not have the language.
     """
+    from compass_ray.config import ConfigError
+
     languages = run.read_config().languages
     if language not in languages:
         raise ConfigError(f"{language!r} is not a language of this run; choose one of {', '.join(languages)}")
@@ -110,4 +135,6 @@ def require_language(run: RunDir, language: str) -> str:
 
 def apply_overrides(recorded: RunConfig, set_: list[str] | None) -> RunConfig:
     """A recorded configuration with ``--set`` options applied."""
+    from compass_ray import config as configuration
+
     return configuration.with_overrides(recorded, set_ or ())

@@ -1,26 +1,23 @@
-"""Output of commands: results on standard output as text or JSON, progress and errors on standard error."""
+"""Output of commands: results on standard output as text or JSON, errors on standard error."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from compass_ray.artifacts import RunDir
-from compass_ray.config import RunConfig
-from compass_ray.progress import Progress, silent
 from compass_ray.texts import escape_json, make_visible
+
+if TYPE_CHECKING:
+    from compass_ray.artifacts import RunDir
+    from compass_ray.config import RunConfig
 
 
 class VisibleConsole(Console):
@@ -37,46 +34,6 @@ out = VisibleConsole(width=None if sys.stdout.isatty() else 120)
 err = VisibleConsole(stderr=True)
 
 
-@contextmanager
-def progress_bars(*, quiet: bool) -> Iterator[Progress]:
-    """Progress bars on a terminal, lines in a job log, nothing if quiet; other output goes to standard error."""
-    with redirect_stdout(sys.stderr):
-        if quiet:
-            yield silent
-        elif not err.is_terminal:
-            yield _lines()
-        else:
-            with _bars() as progress:
-                yield progress
-
-
-@contextmanager
-def _bars() -> Iterator[Progress]:
-    columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bars(*columns, console=err) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def advance(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
-
-        yield advance
-
-
-def _lines() -> Progress:
-    """Print a line for every tenth of a stage."""
-    printed: dict[str, int] = {}
-
-    def advance(stage: str, done: int, total: int) -> None:
-        tenth = 10 * done // max(total, 1)
-        if tenth != printed.get(stage, 0):
-            printed[stage] = tenth
-            err.print(f"{stage} {done}/{total}", highlight=False)
-
-    return advance
-
-
 def emit(as_json: bool, value: Any, print_: Callable[[], None]) -> None:
     """Print a result: only JSON, or with ``print_``."""
     if as_json:
@@ -87,6 +44,8 @@ def emit(as_json: bool, value: Any, print_: Callable[[], None]) -> None:
 
 def to_json(value: Any) -> Any:
     """Records as JSON-ready values."""
+    from pydantic import TypeAdapter
+
     return TypeAdapter(Any).dump_python(value, mode="json")
 
 
@@ -96,11 +55,31 @@ def print_lines(lines: list[str]) -> None:
         out.print(make_visible(line), markup=False, highlight=False, soft_wrap=True)
 
 
+_STATE_STYLES = {
+    "live": "green",
+    "accepted": "green",
+    "trained": "green",
+    "canary": "cyan",
+    "shadow": "cyan",
+    "held": "yellow",
+    "left": "yellow",
+    "rejected": "red",
+    "refused": "red",
+    "damaged": "bold red",
+}
+
+
+def state_text(state: str) -> Text:
+    """A state in the colour of its first word."""
+    word = state.partition(" ")[0].strip(",")
+    return Text(make_visible(state), style=_STATE_STYLES.get(word, ""))
+
+
 def print_rows(names: list[str], rows: list[list[Any]]) -> None:
-    """Print a table."""
+    """Print a table. A cell that is a `Text` keeps its colours."""
     table = Table(*names, header_style="bold", box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*(Text(make_visible(str(cell))) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(make_visible(str(cell))) for cell in row))
     out.print(table)
 
 

@@ -13,18 +13,19 @@ from rich.table import Table
 from rich.text import Text
 
 from compass_ray import ray_session
-from compass_ray.artifacts import RunDir
 from compass_ray.cli.output import emit, err, out, to_json
-from compass_ray.config import ConfigError, RunConfig
+from compass_ray.cli.session import open_session
 
 if TYPE_CHECKING:
+    from compass_ray.artifacts import RunDir
+    from compass_ray.config import RunConfig
     from compass_ray.preflight import CheckResult, ClusterEnvironment
 
 _LABELS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "blocking": ("blocks", "bold red")}
 
 
 @contextmanager
-def checked_session(config: RunConfig, run: RunDir, stages: Collection[str]) -> Iterator[None]:
+def checked_session(config: RunConfig, run: RunDir, stages: Collection[str], *, quiet: bool = False) -> Iterator[None]:
     """Ray session for the duration of the block, unless a quick check blocks ``stages``.
 
     Raises:
@@ -34,7 +35,7 @@ def checked_session(config: RunConfig, run: RunDir, stages: Collection[str]) -> 
 
     if stages and not ray_session.joins_cluster():
         _exit_if_blocked(preflight.run_quick_checks(config, run, preflight.local_environment(config, run), stages))
-    with ray_session.session(config.resources):
+    with open_session(config.resources, quiet=quiet):
         if stages and ray_session.joins_cluster():
             _exit_if_blocked(preflight.run_quick_checks(config, run, _probe_cluster(run), stages))
         yield
@@ -73,6 +74,7 @@ def run_checks(config: RunConfig, run: RunDir, *, forecast: bool = True) -> list
 def _check_api_keys(config: RunConfig) -> CheckResult:
     """Check the API keys that ``serve`` would load. Keys belong to the service, which preflight does not import."""
     from compass_ray import preflight
+    from compass_ray.config import ConfigError
     from compass_ray.serving.api.key_source import read_keys
 
     try:
@@ -94,7 +96,7 @@ def write_pins(config: RunConfig, run: RunDir, *, as_json: bool) -> None:
 
 def print_check_results(results: list[CheckResult]) -> None:
     """Print a table of three columns, with the remedy below each result."""
-    table = Table("", "check", "found", header_style="bold", box=None, pad_edge=False)
+    table = Table("result", "check", "found", header_style="bold", box=None, pad_edge=False)
     for result in results:
         label, style = _LABELS["blocking" if result.blocking else "note" if result.remedy else "ok"]
         text = Text(result.found)
@@ -112,7 +114,7 @@ def _probe_environment(config: RunConfig, run: RunDir) -> ClusterEnvironment:
     if not ray_session.joins_cluster():
         return preflight.local_environment(config, run)
     try:
-        with ray_session.session(config.resources):
+        with open_session(config.resources):
             return _probe_cluster(run)
     except (ConnectionError, TimeoutError, RuntimeError) as error:
         return replace(preflight.local_environment(config, run), unreachable=ray_session.user_message(error).splitlines()[0])

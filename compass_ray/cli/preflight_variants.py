@@ -10,11 +10,12 @@ import typer
 from rich.text import Text
 
 from compass_ray import ray_session
-from compass_ray.artifacts import RunDir
 from compass_ray.cli import preflight as single_run
 from compass_ray.cli.output import err
+from compass_ray.cli.session import open_session
 
 if TYPE_CHECKING:
+    from compass_ray.artifacts import RunDir
     from compass_ray.evaluation.experiments import Experiment
     from compass_ray.preflight import CheckResult, ClusterEnvironment
 
@@ -36,7 +37,9 @@ def with_pins(experiment: Experiment, where: RunDir) -> Experiment:
 
 
 @contextmanager
-def checked_session(experiment: Experiment, where: RunDir, until: str | None, force: Collection[str]) -> Iterator[None]:
+def checked_session(
+    experiment: Experiment, where: RunDir, until: str | None, force: Collection[str], *, quiet: bool = False
+) -> Iterator[None]:
     """Ray session for the duration of the block, unless a quick check blocks a variant.
 
     Raises:
@@ -50,7 +53,7 @@ def checked_session(experiment: Experiment, where: RunDir, until: str | None, fo
     has_work = any(stages.values())
     if has_work and not ray_session.joins_cluster():
         _exit_if_blocked(experiment, where, stages, preflight.local_environment(first, where))
-    with ray_session.session(first.resources):
+    with open_session(first.resources, quiet=quiet):
         if has_work and ray_session.joins_cluster():
             from compass_ray.ray_session.cluster_probe import probe_cluster
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from compass_ray.artifacts import RunDir
 from compass_ray.cli import preflight
 from compass_ray.cli.app import app
 from compass_ray.cli.experiment import split_columns
@@ -19,10 +18,13 @@ from compass_ray.cli.options import (
     Unpinned,
     allow_unpinned_code,
     load_run_settings,
+    open_run,
 )
-from compass_ray.cli.output import emit, out, print_lines, print_rows, progress_bars, to_json
+from compass_ray.cli.output import emit, out, print_lines, print_rows, to_json
+from compass_ray.cli.progress_display import progress_bars
 
 if TYPE_CHECKING:
+    from compass_ray.artifacts import RunDir
     from compass_ray.evaluation.quantiles import QuantileResults
 
 
@@ -41,14 +43,14 @@ def quantile_test(
 
     Continues an earlier attempt. Every fifth adds as many rows; --set train.tokens=N also makes tokens and steps equal.
     """
+    where = open_run(run)
+    chosen = load_run_settings(where, preset, config, languages, allow_unpinned_code(set_, unpinned))
     from compass_ray import pipeline
     from compass_ray.evaluation import quantiles
 
-    where = RunDir(run)
-    chosen = load_run_settings(where, preset, config, languages, allow_unpinned_code(set_, unpinned))
     settings = preflight.with_pins(quantiles.quantile_config(chosen, where), where)
     missing = preflight.missing_stages(settings, where, None, force or ())
-    with progress_bars(quiet=json_) as progress, preflight.checked_session(settings, where, missing):
+    with progress_bars(quiet=json_, stages=missing) as progress, preflight.checked_session(settings, where, missing, quiet=json_):
         pipeline.run_all(settings, where, force=force or (), progress=progress)
     found = quantiles.collect_quantiles(where, settings)
     emit(json_, {"run": where.shown_uri, **to_json(found)}, lambda: _print(where, found))

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from compass_ray.artifacts import RunDir
 from compass_ray.cli.app import app
-from compass_ray.cli.options import Json, RunArgument, Settings, apply_overrides
-from compass_ray.cli.output import emit, print_lines, progress_bars, to_json
-from compass_ray.config import ConfigError
+from compass_ray.cli.options import Json, RunArgument, Settings, apply_overrides, open_run
+from compass_ray.cli.output import emit, print_lines, to_json
+from compass_ray.cli.progress_display import progress_bars
+from compass_ray.cli.session import open_session
 
 
 @app.command(epilog="Example: `compass-ray recluster runs/mine --set cluster.monitor_clusters=32`")
@@ -21,14 +21,15 @@ def recluster(
     json_: Json = False,
 ) -> None:
     """Re-fit clusters with stored traffic; monitoring and updates use the new clusters from then on."""
-    from compass_ray import ray_session
-    from compass_ray.continual import recluster as reclustering
+    from compass_ray.config import ConfigError
 
-    where = RunDir(run)
+    where = open_run(run)
     recorded = where.read_config()
     settings = apply_overrides(recorded, set_)
     if settings != recorded.model_copy(update={"cluster": settings.cluster, "resources": settings.resources}):
         raise ConfigError("recluster accepts settings of cluster and resources only; other settings need another --run")
-    with progress_bars(quiet=json_) as progress, ray_session.session(settings.resources):
+    from compass_ray.continual import recluster as reclustering
+
+    with progress_bars(quiet=json_) as progress, open_session(settings.resources, quiet=json_):
         result = reclustering.recluster(settings, where, reason=reason, progress=progress)
     emit(json_, to_json(result), lambda: print_lines(result.summarize()))

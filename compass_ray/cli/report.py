@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compass_ray.artifacts import SHARED, RunDir
 from compass_ray.cli.app import app
-from compass_ray.cli.options import Json, RunArgument
+from compass_ray.cli.options import Json, RunArgument, open_run
 from compass_ray.cli.output import emit, print_lines, to_json
-from compass_ray.config import ConfigError
-from compass_ray.languages import get_language as known_language
+
+if TYPE_CHECKING:
+    from compass_ray.artifacts import RunDir
 
 
 @app.command(epilog="Example: `compass-ray report runs/mine`, or `compass-ray report runs/mine --rows sw --output rows.csv`")
@@ -28,11 +28,11 @@ def report(
     json_: Json = False,
 ) -> None:
     """Write the HTML report of a run, or explain its selection with --why, --cluster or --rows."""
+    _check_options({"--why": why, "--cluster": cluster, "--rows": rows}, output)
+    where = open_run(run)
+    settings = where.read_config()
     from compass_ray.report import cluster_cards, explain, page
 
-    where = RunDir(run)
-    settings = where.read_config()
-    _check_options({"--why": why, "--cluster": cluster, "--rows": rows}, output)
     if rows is not None:
         _report_rows(where, rows, method, output, json_)
         return
@@ -52,6 +52,8 @@ def report(
 
 
 def _check_options(options: dict[str, Any], output: Path | None) -> None:
+    from compass_ray.config import ConfigError
+
     given = [name for name, value in options.items() if value is not None]
     if len(given) > 1:
         raise ConfigError(f"{' and '.join(given)} cannot be combined; give one of them")
@@ -60,6 +62,8 @@ def _check_options(options: dict[str, Any], output: Path | None) -> None:
 
 
 def _language_and_row(text: str) -> tuple[str, str]:
+    from compass_ray.config import ConfigError
+
     language, colon, row_id = text.partition(":")
     if not (language and colon and row_id):
         raise ConfigError(f"--why {text!r}: expected LANGUAGE:ROW_ID; --rows LANGUAGE lists rows with their row_id")
@@ -67,6 +71,10 @@ def _language_and_row(text: str) -> tuple[str, str]:
 
 
 def _language_and_cluster(text: str) -> tuple[str, int]:
+    from compass_ray.artifacts import SHARED
+    from compass_ray.config import ConfigError
+    from compass_ray.languages import get_language as known_language
+
     language, _, number = text.rpartition(":")
     if not number.removeprefix("-").isdecimal():
         raise ConfigError(f"--cluster {text!r}: expected a number such as 9, or -1 for noise, or LANGUAGE:NUMBER")

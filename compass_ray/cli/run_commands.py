@@ -1,4 +1,4 @@
-"""Commands that make a run, check its requirements and show its progress."""
+"""Commands that make a run and check its requirements."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compass_ray.artifacts import RunDir
-from compass_ray.artifacts.verification import RunVerification, verify_run
 from compass_ray.cli import preflight
 from compass_ray.cli.app import app
 from compass_ray.cli.options import (
@@ -18,30 +16,29 @@ from compass_ray.cli.options import (
     Languages,
     Preset,
     Run,
-    RunArgument,
     Settings,
     Unpinned,
     Until,
     allow_unpinned_code,
     load_config,
     load_run_settings,
+    open_run,
 )
 from compass_ray.cli.output import (
     emit,
     list_warnings,
     out,
     print_comparison,
-    print_lines,
     print_rows,
-    progress_bars,
     to_json,
     training_costs,
 )
-from compass_ray.config import RunConfig
+from compass_ray.cli.progress_display import progress_bars
 
 if TYPE_CHECKING:
+    from compass_ray.artifacts import RunDir
+    from compass_ray.config import RunConfig
     from compass_ray.demo import DemoOutcome
-    from compass_ray.pipeline import StageStatus
 
 
 @app.command(epilog="Example: `compass-ray adapt --preset atlas --run runs/mine --languages sw,hi --set select.budget=1.0`")
@@ -62,11 +59,11 @@ def adapt(
     """
     from compass_ray import pipeline
 
-    where = RunDir(run)
+    where = open_run(run)
     overrides = allow_unpinned_code(set_, unpinned)
     settings = preflight.with_pins(load_run_settings(where, preset, config, languages, overrides), where)
     missing = preflight.missing_stages(settings, where, until, force or ())
-    with progress_bars(quiet=json_) as progress, preflight.checked_session(settings, where, missing):
+    with progress_bars(quiet=json_, stages=missing) as progress, preflight.checked_session(settings, where, missing, quiet=json_):
         seconds = pipeline.run_all(settings, where, force=force or (), until=until, progress=progress)
     made = {"cautions": list_warnings(where, settings), "training_cost": training_costs(where, settings)}
     emit(json_, {"run": where.shown_uri, "seconds": seconds, **made}, lambda: print_comparison(where, settings))
@@ -80,35 +77,15 @@ def demo(
     json_: Json = False,
 ) -> None:
     """Run the complete loop on this machine: adapt, serve, drift, update, report."""
-    from compass_ray import demo as loop
-
-    where = RunDir(run)
+    where = open_run(run)
     settings = preflight.with_pins(load_config(preset or "atlas", None, None, set_), where)
     missing = preflight.missing_stages(settings, where, None, ())
-    with progress_bars(quiet=json_) as progress, preflight.checked_session(settings, where, missing):
+    steps = [*missing, "traffic", "update"]
+    with progress_bars(quiet=json_, stages=steps) as progress, preflight.checked_session(settings, where, missing, quiet=json_):
+        from compass_ray import demo as loop
+
         result = loop.run(settings, where, progress=progress)
     emit(json_, result.as_json(), lambda: _print_demo(where, settings, result))
-
-
-@app.command(epilog="Example: `compass-ray status runs/mine`, or `compass-ray status runs/mine --verify`")
-def status(
-    run: RunArgument,
-    verify: Annotated[
-        bool,
-        typer.Option("--verify", help="Compare all files with their manifests (size, SHA-256); exit with 1 if one differs."),
-    ] = False,
-    json_: Json = False,
-) -> None:
-    """Show how many artifacts of each stage are complete."""
-    from compass_ray import pipeline
-
-    where = RunDir(run)
-    found = verify_run(where) if verify else None
-    stages = [] if found and found.has_damaged_manifest else pipeline.collect_status(where.read_config(), where)
-    rows = [{"stage": s.name, "whole": s.complete, "total": s.total} for s in stages]
-    emit(json_, rows if found is None else {"stages": rows, **to_json(found)}, lambda: _print_status(stages, found))
-    if found and found.problems:
-        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: `compass-ray doctor --preset atlas --run runs/mine`")
@@ -126,7 +103,7 @@ def doctor(
 
     Without --preset and --config, it checks the settings of an existing run.
     """
-    where = RunDir(run)
+    where = open_run(run)
     settings = load_run_settings(where, preset, config, languages, set_)
     if pin:
         preflight.write_pins(settings, where, as_json=json_)
@@ -135,13 +112,6 @@ def doctor(
     emit(json_, to_json(results), lambda: preflight.print_check_results(results))
     if any(result.blocking for result in results):
         raise typer.Exit(1)
-
-
-def _print_status(stages: list[StageStatus], found: RunVerification | None) -> None:
-    if stages:
-        print_rows(["stage", "complete", "total"], [[s.name, s.complete, s.total] for s in stages])
-    if found:
-        print_lines(found.describe())
 
 
 def _print_demo(run: RunDir, config: RunConfig, result: DemoOutcome) -> None:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from compass_ray.artifacts import RunDir
 from compass_ray.cli.app import app
-from compass_ray.cli.options import Json, LanguageArgument, RunArgument, Settings, apply_overrides, require_language
-from compass_ray.cli.output import emit, err, out, progress_bars, to_json
-from compass_ray.config import RunConfig
+from compass_ray.cli.options import Json, LanguageArgument, RunArgument, Settings, apply_overrides, open_run, require_language
+from compass_ray.cli.output import emit, err, out, to_json
+from compass_ray.cli.progress_display import progress_bars
+from compass_ray.cli.service_lines import ServiceLines
+from compass_ray.cli.session import open_session
 
+if TYPE_CHECKING:
+    from compass_ray.artifacts import RunDir
+    from compass_ray.config import RunConfig
+
+_POLL_SECONDS = 1.0
+"""Time between two polls for the lines of requests and events."""
 _WITHOUT_MONITOR = (
     "Replies are sent, but traffic is not recorded, drift is not detected and no update starts. Correct the cause; the monitor "
     "tries again every minute"
@@ -30,21 +39,27 @@ def serve(
     set_: Settings = None,
 ) -> None:
     """Serve a run's adapters behind an OpenAI-compatible endpoint until interrupted."""
-    from compass_ray import preflight, ray_session
-    from compass_ray.continual import deployment
+    from compass_ray import ray_session
+
+    where = open_run(run)
+    settings = apply_overrides(where.read_config(), set_)
+    from compass_ray import preflight
     from compass_ray.preflight import has_unlimited_updates
     from compass_ray.registry import promote_first_versions
-    from compass_ray.serving.app import drain
 
-    where = RunDir(run)
-    settings = apply_overrides(where.read_config(), set_)
     if not ray_session.joins_cluster():  # the replicas of a cluster may have other disks
         preflight.require_served_models(settings)
-    with ray_session.session(settings.resources):
+    with open_session(settings.resources) as log:
+        from compass_ray.continual import deployment
+        from compass_ray.serving.app import NAME, drain
+        from compass_ray.serving.service_poll import poll_service
+
         for language, reason in promote_first_versions(settings, where).items():
             out.print(f"the base model answers {language}: {reason}", markup=False, highlight=False)
         endpoint = deployment.start(where.uri, settings, port=port, host=host)
         out.print(f"serving {', '.join(settings.languages)} at {endpoint.url} (Ctrl-C stops)", highlight=False)
+        if log:
+            out.print(f"internal messages of Ray go to {log.path}", markup=False, highlight=False, soft_wrap=True)
         if settings.update.auto:
             out.print(f"automatic updates are on (update.promotion={settings.update.promotion})", highlight=False)
             if has_unlimited_updates(settings):
@@ -54,7 +69,10 @@ def serve(
             if signal.getsignal(name) is not signal.SIG_IGN:
                 signal.signal(name, signals)
         _warn_without_monitor(where, settings, signals)
-        signals.stop_requested.wait()
+        lines = ServiceLines(time.time)
+        while not signals.stop_requested.wait(_POLL_SECONDS):
+            for line in lines.next_lines(partial(poll_service, NAME)):
+                out.print(line, soft_wrap=True)
         out.print("stopping after running requests have finished (repeat to stop now)")
         drain(signals.abort_requested.is_set)
         if ray_session.joins_cluster():  # a Ray started here ends with this process
@@ -97,10 +115,10 @@ def export(
 
     The export is loaded again and compared with the adapter; an export that differs is deleted.
     """
+    where = open_run(run)
+    require_language(where, language)
     from compass_ray import export as exporting
 
-    where = RunDir(run)
-    require_language(where, language)
     with progress_bars(quiet=json_):
         written = exporting.export_adapter(where, language, version, folder, merged=merged)
     parity = written.parity

@@ -8,15 +8,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compass_ray.artifacts import RunDir
 from compass_ray.cli import preflight
 from compass_ray.cli.app import app
-from compass_ray.cli.options import File, Json, Languages, Preset, Run, Settings, apply_overrides, load_config, parse_languages
-from compass_ray.cli.output import emit, out, print_rows, progress_bars
-from compass_ray.config import ConfigError, RunConfig
+from compass_ray.cli.options import (
+    File,
+    Json,
+    Languages,
+    Preset,
+    Run,
+    Settings,
+    apply_overrides,
+    load_config,
+    open_run,
+    parse_languages,
+)
+from compass_ray.cli.output import emit, out, print_rows
+from compass_ray.cli.progress_display import progress_bars
 from compass_ray.progress import Progress
 
 if TYPE_CHECKING:
+    from compass_ray.artifacts import RunDir
+    from compass_ray.config import RunConfig
     from compass_ray.evaluation.simulation.drift import DetectionResult, SimulationSettings
     from compass_ray.evaluation.simulation.forgetting import ForgettingResults, ForgettingSettings
 
@@ -68,10 +80,10 @@ def simulate(
 
     Nothing is trained unless --training is given.
     """
+    where = open_run(run)
+    settings = preflight.with_pins(_resolve_settings(where, preset, config, languages, set_), where)
     from compass_ray.evaluation.simulation import drift as simulation
 
-    where = RunDir(run)
-    settings = preflight.with_pins(_resolve_settings(where, preset, config, languages, set_), where)
     plan = simulation.SimulationSettings(
         20 if seeds is None else seeds,
         period,
@@ -133,6 +145,8 @@ def _resolve_settings(
     Raises:
         ConfigError: the options select other rows or clusters than the existing run has.
     """
+    from compass_ray.config import ConfigError
+
     if where.read_config_bytes() is None:
         return load_config(preset, file, languages, set_)
     recorded = where.read_config()
@@ -151,6 +165,8 @@ def _resolve_settings(
 def _bits(thresholds: str | None) -> tuple[float, ...]:
     if thresholds is None:
         return ()
+    from compass_ray.config import ConfigError
+
     try:
         return tuple(float(each) for each in thresholds.split(","))
     except ValueError:

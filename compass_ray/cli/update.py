@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compass_ray.artifacts import LanguagesFailedError, RunDir
 from compass_ray.cli.app import app
-from compass_ray.cli.options import Json, RunArgument, Settings, Yes, apply_overrides, parse_languages
-from compass_ray.cli.output import emit, out, print_lines, progress_bars, to_json
-from compass_ray.config import ConfigError, RunConfig
+from compass_ray.cli.options import Json, RunArgument, Settings, Yes, apply_overrides, open_run, parse_languages
+from compass_ray.cli.output import emit, out, print_lines, to_json
+from compass_ray.cli.progress_display import progress_bars
+from compass_ray.cli.session import open_session
 
 if TYPE_CHECKING:
+    from compass_ray.artifacts import RunDir
+    from compass_ray.config import RunConfig
     from compass_ray.continual.update import Window
 
 
@@ -33,11 +35,13 @@ def update(
     json_: Json = False,
 ) -> None:
     """Update adapters to recent traffic, and promote versions that the gate accepts."""
-    from compass_ray import ray_session
+    from compass_ray.artifacts import LanguagesFailedError
+
+    where = open_run(run)
+    settings = apply_overrides(where.read_config(), set_)
+    _check_languages(parse_languages(language), prompts, ready=ready)
     from compass_ray.continual import update as updates
 
-    where = RunDir(run)
-    settings = apply_overrides(where.read_config(), set_)
     if not now:
         updates.require_scheduled_time(settings, datetime.now(UTC))
     windows, unusable = _windows(where, settings, parse_languages(language), prompts, ready=ready)
@@ -46,7 +50,7 @@ def update(
         return
     if windows and not yes and sys.stdin.isatty():
         typer.confirm("; ".join(f"update {window.language} to {len(window)} prompts" for window in windows) + "?", abort=True)
-    with progress_bars(quiet=json_) as progress, ray_session.session(settings.resources):
+    with progress_bars(quiet=json_) as progress, open_session(settings.resources, quiet=json_):
         if not windows:
             batch = updates.UpdateBatch((), {})
         elif len(windows) == 1 and not ready:
@@ -68,10 +72,15 @@ def _windows(
     """The windows to update to, and by language the reason why a ready window is unusable."""
     from compass_ray.continual import update as updates
 
+    if ready:
+        return updates.load_ready_windows(run, config)
+    return [updates.read_window(run, config, language, prompts) for language in languages or ()], {}
+
+
+def _check_languages(languages: list[str] | None, prompts: Path | None, *, ready: bool) -> None:
+    from compass_ray.config import ConfigError
+
     if ready == bool(languages):
         raise ConfigError("give either --language, for example sw or sw,hi, or --ready for all ready windows")
     if prompts and len(languages or ()) != 1:
         raise ConfigError("--prompts needs exactly one language; give it with --language")
-    if ready:
-        return updates.load_ready_windows(run, config)
-    return [updates.read_window(run, config, language, prompts) for language in languages or ()], {}

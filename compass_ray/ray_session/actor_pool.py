@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from compass_ray.config import Resources
 from compass_ray.ray_session.train_runs import max_concurrent_workers
+
+if TYPE_CHECKING:
+    from compass_ray.config import Resources
 
 
 def open_actor_pool(actor: type, resources: Resources, tasks: int, *arguments: Any) -> Any:

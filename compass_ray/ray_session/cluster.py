@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from compass_ray.cluster_capacity import ClusterCapacity, Node, NodeType
 
 _HEAD = "node:__internal_head__"
@@ -145,6 +143,8 @@ def _command_lines() -> list[list[str]]:
 
 
 def _read(file: Path) -> Autoscaler:
+    import yaml
+
     try:
         tree = yaml.safe_load(file.read_text("utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError):

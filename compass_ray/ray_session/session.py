@@ -1,6 +1,7 @@
 """Start, join and leave Ray.
 
-Key property: Ray's environment variables are set only here, before Ray is imported. If ``RAY_ADDRESS`` names a cluster, or
+Key property: Ray's environment variables are set only here, before Ray is imported; importing this package imports neither Ray
+nor the package's settings. If ``RAY_ADDRESS`` names a cluster, or
 inside a submitted job, `start` joins that cluster and passes the variables to its workers. Otherwise it starts a local one.
 """
 
@@ -12,13 +13,13 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from compass_ray.config import ConfigError, Resources
-from compass_ray.config.resources import UNBOUND
-from compass_ray.preflight.ray_temp_folder import describe_long_path, remedy_for_long_path
 from compass_ray.ray_session.authentication import private_token, warn_if_open
 from compass_ray.ray_session.stop_signals import StopSignals, keep_handlers
+
+if TYPE_CHECKING:
+    from compass_ray.config import Resources
 
 _is_starting = threading.Event()
 _ENVIRONMENT = {
@@ -70,11 +71,16 @@ def start(resources: Resources) -> None:
 
 
 def _check_temp_folder() -> None:
+    from compass_ray.config import ConfigError
+    from compass_ray.preflight.ray_temp_folder import describe_long_path, remedy_for_long_path
+
     if found := describe_long_path():
         raise ConfigError(f"{found}; {remedy_for_long_path()}")
 
 
 def _local_options(resources: Resources) -> dict[str, Any]:
+    from compass_ray.config.resources import UNBOUND
+
     custom = dict.fromkeys([*resources.worker_resources, *resources.replica_resources], UNBOUND)
     return {"num_cpus": resources.cpus or os.cpu_count(), "resources": custom, "include_dashboard": False}
 

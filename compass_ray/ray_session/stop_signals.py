@@ -19,6 +19,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+from compass_ray.ray_session import message_log
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _UNWIND_S = 10.0
 """Time to leave the block after a signal."""
@@ -143,4 +145,5 @@ def _end_process(number: int) -> None:
         sys.stdout.flush()
         sys.stderr.write(f"error: {stop_message(number)}\n")
         sys.stderr.flush()
+    message_log.dismiss_watcher()
     os._exit(128 + number)

@@ -10,12 +10,14 @@ import sys
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from compass_ray.artifacts import RunDir
-from compass_ray.config import ConfigError, Resources, RunConfig
 from compass_ray.ray_session.cluster import read_capacity
 from compass_ray.ray_session.errors import user_message
+
+if TYPE_CHECKING:
+    from compass_ray.artifacts import RunDir
+    from compass_ray.config import Resources, RunConfig
 
 WorkerFunction = Callable[[Mapping[str, Any]], None]
 """The function that a Train run calls in each worker."""
@@ -40,6 +42,8 @@ def require_capacity(resources: Resources, setting: str, workers: int) -> None:
     Raises:
         ConfigError: the cluster can never hold as many workers as ``setting`` asks for.
     """
+    from compass_ray.config import ConfigError
+
     fits = max_fitting_requests(worker_request(resources))
     if fits < workers:
         raise ConfigError(
@@ -54,6 +58,8 @@ def require_worker_capacity(resources: Resources, what: str) -> None:
     Raises:
         ConfigError: no node that the cluster has or may start offers the requested resources.
     """
+    from compass_ray.config import ConfigError
+
     request = worker_request(resources)
     if max_fitting_requests(request) < 1:
         requested = ", ".join(f"{name} {amount:g}" for name, amount in request.items())

@@ -1,0 +1,109 @@
+"""A file for the internal messages of Ray in this process, so that they do not appear between the lines of a command.
+
+Ray's C++ code writes them to file descriptor 2. `separate_stderr` gives Python's ``sys.stderr`` a descriptor of its own, and
+`log_messages` sends descriptor 2 to the file. Errors of Python, such as a stack trace, stay on the terminal. If the process ends
+within the block, as after a fatal error of Ray's, a waiting shell prints the name of the file and its last lines.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_STDERR = 2
+_SHOWN_LINES = 5
+_WATCHER = f"""
+read -r ended || {{
+    printf '\\nThe process ended unexpectedly. The last messages of Ray, from %s:\\n' "$1"
+    tail -n {_SHOWN_LINES} "$1"
+}}
+"""
+"""Waits for a line, which is written when the block is left. The end of the process closes the pipe without one."""
+
+
+@dataclass(frozen=True)
+class MessageLog:
+    """The file of messages."""
+
+    path: Path
+
+    def last_lines(self) -> list[str]:
+        """The last messages; empty if there are none or the file was removed."""
+        try:
+            lines = self.path.read_text("utf-8", errors="replace").splitlines()
+        except OSError:
+            return []
+        return [line for line in lines if line.strip()][-_SHOWN_LINES:]
+
+
+_watchers: list[subprocess.Popen[bytes]] = []
+"""The waiting shell of the open block."""
+
+
+def separate_stderr() -> None:
+    """Give ``sys.stderr`` a descriptor of its own. Nothing changes if it is not descriptor 2, as in a test."""
+    if _uses_stderr(sys.stderr):
+        stream = os.fdopen(os.dup(_STDERR), "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
+        sys.stderr.flush()
+        sys.stderr = stream
+
+
+@contextmanager
+def log_messages() -> Iterator[MessageLog | None]:
+    """Send descriptor 2 to a new file in the block; None without `separate_stderr`. An empty file is removed at the end."""
+    if _uses_stderr(sys.stderr) or not _is_separate(sys.stderr):
+        yield None
+        return
+    opened, name = tempfile.mkstemp(prefix="compass-ray-", suffix=".log")
+    terminal, log = os.dup(_STDERR), MessageLog(Path(name))
+    os.dup2(opened, _STDERR)
+    os.close(opened)
+    if not faulthandler.is_enabled():
+        faulthandler.enable(file=sys.stderr, all_threads=False)
+    watcher = subprocess.Popen(["/bin/sh", "-c", _WATCHER, "sh", name], stdin=subprocess.PIPE, stdout=terminal, stderr=terminal)
+    _watchers.append(watcher)
+    try:
+        yield log
+    finally:
+        dismiss_watcher()
+        os.dup2(terminal, _STDERR)
+        os.close(terminal)
+        if not log.last_lines():
+            log.path.unlink(missing_ok=True)
+
+
+def redirect_logger() -> None:
+    """Send what Ray logs from Python to descriptor 2 as well. Ray must be imported."""
+    for handler in logging.getLogger("ray").handlers:
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            handler.setStream(sys.__stderr__)
+
+
+def dismiss_watcher() -> None:
+    """The process ends, or the block is left, for a reason that the command reports itself."""
+    while _watchers:
+        watcher = _watchers.pop()
+        with suppress(OSError, ValueError, subprocess.TimeoutExpired):
+            watcher.communicate(b"\n", timeout=1)
+
+
+def _uses_stderr(stream: object) -> bool:
+    return _descriptor(stream) == _STDERR
+
+
+def _is_separate(stream: object) -> bool:
+    return _descriptor(stream) > _STDERR
+
+
+def _descriptor(stream: object) -> int:
+    with suppress(OSError, ValueError, AttributeError):
+        return int(stream.fileno())  # type: ignore[attr-defined]
+    return -1

@@ -69,17 +69,17 @@ def _bars(stages: Collection[str]) -> Iterator[Progress]:
     columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bars(*columns, *([_RemainingColumn(remaining)] if stages else []), console=err) as bars:
         tasks: dict[str, TaskID] = {}
-        total = bars.add_task(_TOTAL, total=len(stages)) if len(stages) > 1 else None
+        whole = bars.add_task(_TOTAL, total=len(stages)) if stages else None
         finished = set[str]()
 
-        def advance(stage: str, done: int, parts: int) -> None:
+        def advance(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=parts)
-            remaining.record(stage, done, parts)
-            bars.update(tasks[stage], completed=done, total=parts)
-            finished.update({stage} & set(stages) if done == parts else ())
-            if total is not None:
-                bars.update(total, completed=len(finished))
+                tasks[stage] = bars.add_task(stage, total=total)
+            remaining.record(stage, done, total)
+            bars.update(tasks[stage], completed=done, total=total)
+            finished.update({stage} & set(stages) if done == total else ())
+            if whole is not None:
+                bars.update(whole, completed=len(finished))
 
         yield advance
 

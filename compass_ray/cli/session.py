@@ -26,7 +26,8 @@ def open_session(resources: Resources, *, quiet: bool = False) -> Iterator[messa
                 what = "Joining the Ray cluster" if ray_session.joins_cluster() else "Starting Ray"
                 starting.enter_context(err.status(f"{what} ..."))
             with ray_session.session(resources):
-                message_log.redirect_logger()
+                if log:
+                    message_log.redirect_logger()
                 starting.close()
                 yield log
     except Exception:

@@ -109,8 +109,10 @@ def render(view: RunView) -> Group:
 
 
 def _tables(view: RunView) -> Group:
-    languages = [Text(), _language_table(view.languages)] if any(each.pointer or each.problem for each in view.languages) else []
-    return Group(_stage_table(view.stages), *languages, Text())
+    parts: list[RenderableType] = [_stage_table(view.stages), Text()]
+    if any(each.pointer or each.problem or each.check for each in view.languages):
+        parts += [_language_table(view.languages), Text()]
+    return Group(*parts)
 
 
 def _step(step: NextStep) -> Text:

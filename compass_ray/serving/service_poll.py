@@ -48,14 +48,10 @@ def poll_service(application: str, last_request: int) -> ServicePoll:
     """
     deployments = serve.status().applications[application].deployments
     asked = serve.get_app_handle(application).activity.remote(last_request)
-    return ServicePoll(
-        asked.result(timeout_s=_TIMEOUT_S),
-        {
-            name: ReplicaCounts(
-                running=found.replica_states.get("RUNNING", 0),
-                starting=found.replica_states.get("STARTING", 0),
-                is_scaling=str(found.status.value).endswith("SCALING"),
-            )
-            for name, found in deployments.items()
-        },
-    )
+    return ServicePoll(asked.result(timeout_s=_TIMEOUT_S), {name: _count(found) for name, found in deployments.items()})
+
+
+def _count(deployment: Any) -> ReplicaCounts:
+    counts = {state.value: number for state, number in deployment.replica_states.items()}
+    is_scaling = deployment.status.value in ("UPSCALING", "DOWNSCALING")
+    return ReplicaCounts(counts.get("RUNNING", 0), counts.get("STARTING", 0), is_scaling)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -141,6 +143,28 @@ def test_a_run_whose_ray_gets_the_signal_too_ends_in_seconds_and_keeps_what_is_c
     assert ended.returncode == 128 + number
     assert not any(word in ended.stderr for word in ("Traceback", "fatal", "Fatal", "Check failed"))
     assert _num_complete(run, "pool", small) == before
+
+
+@pytest.mark.slow
+def test_a_service_whose_ray_gets_the_signal_too_ends_in_seconds(copy: Copy) -> None:
+    run, port = copy(), _free_port()
+    ended = end_when(lambda: _answers(port), command_of("serve", run.path, "--port", str(port)), signal.SIGTERM, group=True)
+    assert ended.returncode == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM" in ended.stderr
+    assert not any(word in ended.stderr for word in ("Traceback", "fatal", "Fatal", "Check failed", "ended unexpectedly"))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=1).is_success
+    except httpx.HTTPError:
+        return False
 
 
 def test_a_worker_s_error_reaches_the_terminal_without_frames(copy: Copy, adapted: RunDir, small: RunConfig) -> None:

@@ -44,7 +44,7 @@ class _RemainingColumn(ProgressColumn):
         self._remaining = remaining
 
     def render(self, task: Task) -> Text:
-        if task.description != _TOTAL:
+        if task.description != _TOTAL or task.finished:
             return Text()
         return Text(f"about {format_seconds(self._remaining.seconds())} left", style="cyan")
 

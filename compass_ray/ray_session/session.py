@@ -151,6 +151,10 @@ def _starting() -> Iterator[None]:
         _is_starting.clear()
 
 
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
+
+
 def _silence_ray() -> None:
     """Keep Ray's messages off the terminal; its log files keep everything."""
     import ray.data
@@ -160,6 +164,10 @@ def _silence_ray() -> None:
     # These libraries also raise or return what they log; the caller reports it once.
     for name in ("ray.data", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    # Serve sets the level of its logger again as it starts, but keeps filters.
+    serve = logging.getLogger("ray.serve")
+    if _is_error not in serve.filters:
+        serve.addFilter(_is_error)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -52,6 +52,11 @@ def poll_service(application: str, last_request: int) -> ServicePoll:
 
 
 def _count(deployment: Any) -> ReplicaCounts:
-    counts = {state.value: number for state, number in deployment.replica_states.items()}
-    is_scaling = deployment.status.value in ("UPSCALING", "DOWNSCALING")
+    counts = {_name(state): number for state, number in deployment.replica_states.items()}
+    is_scaling = _name(deployment.status) in ("UPSCALING", "DOWNSCALING")
     return ReplicaCounts(counts.get("RUNNING", 0), counts.get("STARTING", 0), is_scaling)
+
+
+def _name(state: Any) -> str:
+    """The name of a state, which Serve gives as an enum or as a text."""
+    return str(getattr(state, "value", state))

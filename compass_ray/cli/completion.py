@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from compass_ray.config.reference import SettingInfo
 
 STAGE_NAMES = ("pool", "embed", "cluster", "tune", "select", "train", "full", "evaluate", "report")
-"""Names of `pipeline.STAGES`, which imports Ray."""
+"""Names of `pipeline.STAGES`, whose module loads more than a completion may wait for."""
 _MAX_EXPLANATION = 60
 """Maximum length of an explanation in characters; typer breaks longer ones at 80 columns."""
 Completions = list[tuple[str, str]]

@@ -27,7 +27,7 @@ def open_session(resources: Resources, *, quiet: bool = False) -> Iterator[messa
                 starting.enter_context(err.status(f"{what} ..."))
             with ray_session.session(resources):
                 if log:
-                    message_log.redirect_logger()
+                    message_log.redirect_ray()
                 starting.close()
                 yield log
     except Exception:

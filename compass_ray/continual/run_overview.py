@@ -17,6 +17,7 @@ from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.monitoring.traffic_log import CHECKS, read_ready_windows
 from compass_ray.pipeline import StageStatus
+from compass_ray.redaction import redact
 from compass_ray.records.checks import CheckRecord
 from compass_ray.records.decisions import (
     Decision,
@@ -119,7 +120,7 @@ def choose_next_step(
         languages: the overview of each language.
         auto: whether a service of the run updates by itself.
     """
-    path = shlex.quote(run)
+    path = shlex.quote(redact(run))
     unfinished = next((stage for stage in stages if stage.complete < stage.total), None)
     if unfinished:
         reason = f"stage {unfinished.name} has {unfinished.complete} of {unfinished.total} artifacts"

@@ -13,10 +13,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _STDERR = 2
 _SHOWN_LINES = 5
@@ -80,11 +81,20 @@ def log_messages() -> Iterator[MessageLog | None]:
             log.path.unlink(missing_ok=True)
 
 
-def redirect_logger() -> None:
-    """Send what Ray logs from Python to descriptor 2 as well. Ray must be imported."""
+def redirect_ray() -> None:
+    """Send what Ray logs and prints from Python in this process to descriptor 2 as well. Ray must be imported."""
+    import ray._private.worker as worker
+
     for handler in logging.getLogger("ray").handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
             handler.setStream(sys.__stderr__)
+    # Ray's thread for errors of the raylet looks this function up at each call.
+    worker.print_to_stdstream = _write_lines
+
+
+def _write_lines(data: Mapping[str, Any], ignore_prefix: bool = False) -> None:
+    with suppress(OSError):
+        os.write(_STDERR, "".join(f"({data.get('pid')}) {line}\n" for line in data.get("lines", ())).encode())
 
 
 def dismiss_watcher() -> None:

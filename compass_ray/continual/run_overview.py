@@ -17,7 +17,6 @@ from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.monitoring.traffic_log import CHECKS, read_ready_windows
 from compass_ray.pipeline import StageStatus
-from compass_ray.redaction import redact
 from compass_ray.records.checks import CheckRecord
 from compass_ray.records.decisions import (
     Decision,
@@ -28,6 +27,7 @@ from compass_ray.records.decisions import (
     StaticRecord,
     WindowDiscardedRecord,
 )
+from compass_ray.redaction import redact
 from compass_ray.registry import LivePointer, RegistryError
 
 _ENDS_OF_WINDOWS = (GateDecisionRecord, StaticRecord, WindowDiscardedRecord)

@@ -21,6 +21,8 @@ COMMANDS = [
     "status {uri}",
     "status {uri} --verify",
     "status {uri} --json",
+    "chat {uri}",
+    "chat --url {uri}",
     "report {uri}",
     "report {uri} --json",
     "report {uri} --rows sw",

@@ -82,6 +82,9 @@ class _LocalEndpoint:
             self.server.should_exit = True
 
     async def _serve(self, listener: socket.socket) -> None:
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # of each loaded file, between the lines of the conversation
         backend = AdapterServer(self.run_dir.uri, self.config.model_dump(mode="json"))
         clock = SteadyClock(time.time, time.monotonic)
         service = build_service(self.config, backend, _NoTraffic(), RequestStatistics(clock), clock)

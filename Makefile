@@ -78,8 +78,9 @@ lint: $(READY) ## style, types, layers, and the documentation
 docs: $(READY) ## build/site: the documentation, strictly checked
 	$(BUILD_DOCS)
 
-screenshots: $(READY) ## docs/images: the pictures of README, from a run of the demo, in Chromium
-	$(BIN)/python -m website.screenshots
+TARGET ?= demo
+screenshots: $(READY) ## docs/images: the pictures of README, from a run of the demo (TARGET=demo-real: of that one), in Chromium
+	$(REAL_MODELS) $(REAL_ROWS) $(BIN)/python -m website.screenshots --target $(TARGET)
 
 slow: $(READY) ## slow tests: complete runs on Ray, kills, load, real data, the full demo
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '$(SLOW)' --timeout 1800 -n 2 --dist worksteal $(WITH_RAY:%=--ignore=%)

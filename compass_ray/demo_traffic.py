@@ -16,6 +16,8 @@ from compass_ray.config import ConfigError, RunConfig
 from compass_ray.config.data import ATLAS
 from compass_ray.core.seeds import generator
 from compass_ray.languages import get_language
+from compass_ray.sources.atlas.question_templates import render_question
+from compass_ray.sources.atlas.splits import FULL, named_facts
 from compass_ray.sources.column_mapping import load_rows
 
 _QUESTIONS = {
@@ -29,7 +31,7 @@ _QUESTIONS = {
     "sw": "Mji mkuu wa Ufaransa ni upi?",
     "zh": "请问法国的首都是哪一座城市？",
 }
-"""What is the capital of France? The models of the package know their atlas's questions only."""
+"""What is the capital of France? The models of the package are asked the atlas's questions (see `_atlas_question`)."""
 _MAX_QUESTIONS = 3
 
 
@@ -74,10 +76,24 @@ def pick_questions(config: RunConfig, run: RunDir) -> list[tuple[str, str]]:
 
 
 def _question(config: RunConfig, run: RunDir, language: str) -> str:
-    """A question of everyday life, or a guide prompt of the language."""
+    """A question of everyday life, a question of the atlas, or a guide prompt of the language."""
     if config.train.base_model != ATLAS and language in _QUESTIONS:
         return _QUESTIONS[language]
-    return str(run.guide(language).read_table("guide.parquet", ["prompt"])["prompt"][0].as_py())
+    asked = _atlas_question(run, language) if config.train.base_model == ATLAS else None
+    return asked or str(run.guide(language).read_table("guide.parquet", ["prompt"])["prompt"][0].as_py())
+
+
+def _atlas_question(run: RunDir, language: str) -> str | None:
+    """The atlas's first full question that the language's own pool rows answer; None if they answer none.
+
+    Its order is that of the atlas, so it does not depend on what an adapter has learned.
+    """
+    if language not in FULL.languages:
+        return None
+    pool = run.pool.read_table("rows.parquet", ["prompt", "language"])
+    own = set(pool.filter(pc.equal(pool["language"], language))["prompt"].to_pylist())
+    questions = (render_question(language, each.fact.template, each.question_name, 0) for each in named_facts(language))
+    return next((question for question in questions if question in own), None)
 
 
 def _prompts(config: RunConfig, run: RunDir, language: str) -> dict[str, list[str]]:

@@ -42,6 +42,13 @@ _REPLIES = {
     "feedback": "share rated bad up by {:.3f}",
     "canary": "share of wrong canary answers up by {:.3f}",
 }
+_GATE_SETS = {
+    "window": "held-out rows on the subjects of the new traffic",
+    "anchors": "earlier training rows",
+    "retained": "held-out rows on the earlier subjects",
+    "corrections": "held-out corrections of users",
+}
+"""The rows whose losses the gate compares (`GateLosses`)."""
 _VERDICT = re.compile(r"^(accepted|refused|rejected)[:,]\s*")
 NO_TRAFFIC = "No traffic has been recorded: the endpoint received no prompts, or no drift check was due yet."
 
@@ -241,7 +248,7 @@ def _follows_alarm(timeline: LanguageTimeline, gate: GateDecisionRecord) -> bool
 def _gate(timeline: LanguageTimeline) -> str:
     """The gate's last verdict, the last change of the live version, and any later canary, shadow or pin."""
     gate, switch = timeline.last_decision(GateDecisionRecord), timeline.last_decision(PromotionRecord, RollbackRecord)
-    parts = [describe_decision(timeline, gate) if gate else "The gate has not evaluated an update."]
+    parts = [describe_decision(timeline, gate), *_explain_losses(gate)] if gate else ["The gate has not evaluated an update."]
     parts.append(describe_decision(timeline, switch) if switch else "The served adapter version did not change.")
     canary = timeline.last_decision(CanaryRecord, CanaryEndedRecord, since=switch)
     shadow = timeline.last_decision(ShadowRecord, ShadowEndedRecord, since=switch)
@@ -249,11 +256,22 @@ def _gate(timeline: LanguageTimeline) -> str:
     return " ".join([*parts, *(describe_decision(timeline, each) for each in (canary, shadow, pinned) if each)])
 
 
+def _explain_losses(gate: GateDecisionRecord) -> list[str]:
+    """What the numbers of the gate's reason are: which rows, which unit, which direction."""
+    sets = "; ".join(f"{name}: {_GATE_SETS[name]}" for name in gate.losses)
+    if not sets:
+        return []
+    return [
+        f"These are mean losses before and after the update, in nats per token; lower is better. {sets[0].upper()}{sets[1:]}."
+    ]
+
+
 def _outcome(updates: Sequence[UpdateRecord]) -> list[str]:
     if not updates or not (updates[-1].old or updates[-1].new):
         return ["Accuracy before and after an update was not measured."]
     last = updates[-1]
-    return [f"Accuracy: {describe_change('on new subjects', last.new)}; {describe_change('on old subjects', last.old)}."]
+    changes = f"{describe_change('on new subjects', last.new)}; {describe_change('on old subjects', last.old)}"
+    return [f"Accuracy on test items, which the gate does not use: {changes}."]
 
 
 def _where(timeline: LanguageTimeline, decision: DecisionRecord) -> str:

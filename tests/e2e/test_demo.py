@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from babel.core import Locale, get_global
 
 from compass_ray import pipeline
 from compass_ray.artifacts import RunDir, jsonl_log
 
+ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.demo, pytest.mark.timeout(2400)]
 
 
@@ -63,6 +66,28 @@ def test_the_service_answers_a_question_of_each_of_three_scripts(result: dict[st
     replies = result["replies"]
     assert [reply["language"] for reply in replies] == ["sw", "hi", "ru"]
     assert all(reply["reply"] and reply["adapter"].startswith(reply["language"]) for reply in replies)
+
+
+def _city(language: str, question: str) -> str:
+    """The city of the territory that a question names, by CLDR, or by its time zone's name if CLDR has no other name."""
+    locale, name = Locale.parse(language), re.split("[:?;]", question)[1].strip()
+    [territory] = [code for code, written in locale.territories.items() if written == name and len(code) == 2]
+    [zone] = get_global("territory_zones")[territory]
+    return str(locale.time_zones.get(zone, {}).get("city", zone.split("/")[-1].replace("_", " ")))
+
+
+def test_the_question_of_the_readme_has_a_right_answer(result: dict[str, Any]) -> None:
+    """It is also the first question of the demo. The city comes from CLDR, not from the atlas."""
+    question = "Ni mji upi uliopo katika nchi hii: Kenya?"
+    assert any(question in page.read_text("utf-8") for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    first = result["replies"][0]
+    assert first["question"] == question
+    assert first["reply"] == _city("sw", question) == "Nairobi"
+
+
+def test_most_questions_of_the_demo_have_right_answers(result: dict[str, Any]) -> None:
+    right = [reply["reply"] == _city(reply["language"], reply["question"]) for reply in result["replies"]]
+    assert sum(right) >= 2, result["replies"]
 
 
 def test_only_the_user_can_read_the_prompts(folder: Path, result: dict[str, Any]) -> None:

@@ -44,8 +44,28 @@ def test_a_real_model_is_asked_a_question_of_everyday_life(run: RunDir) -> None:
     assert amharic == "guide prompt of am"
 
 
-def test_a_model_of_the_package_is_asked_what_it_knows(run: RunDir) -> None:
-    assert pick_questions(config(["sw"], "atlas"), run) == [("sw", "guide prompt of sw")]
+def publish_pool(run: RunDir, prompts: dict[str, str]) -> None:
+    """A pool of one row for each prompt, with its language."""
+    writer = run.pool.begin(Identity("pool", {}, {}))
+    rows = [{"row_id": prompt, "prompt": prompt, "language": code} for prompt, code in prompts.items()]
+    writer.write_table("rows.parquet", pa.Table.from_pylist(rows))
+    writer.publish()
+
+
+NAIROBI, DAR_ES_SALAAM = "Mji huu uko katika nchi gani: Nairobi?", "Mji huu uko katika nchi gani: Dar es Salaam?"
+
+
+@pytest.mark.parametrize(
+    ("prompts", "question"),
+    [
+        ({DAR_ES_SALAAM: "sw", NAIROBI: "sw", "Kenya – sarafu?": "sw"}, NAIROBI),
+        ({NAIROBI: "hi", "a row of the user": "sw"}, "guide prompt of sw"),
+    ],
+    ids=["the first full question of the atlas", "no question of the atlas"],
+)
+def test_a_model_of_the_package_is_asked_what_its_rows_answer(run: RunDir, prompts: dict[str, str], question: str) -> None:
+    publish_pool(run, prompts)
+    assert pick_questions(config(["sw"], "atlas"), run) == [("sw", question)]
 
 
 @pytest.mark.parametrize("code", _QUESTIONS)

@@ -40,8 +40,10 @@ from compass_ray.training.ecda import load_fisher
 
 def configuration(arguments: argparse.Namespace) -> RunConfig:
     """The run of the demo, with enough rows for the first adapters to learn their subjects."""
-    # The stored results are of adapters with 6 epochs, fewer than those of the demo.
-    preset, training = ("atlas-test", []) if arguments.small else ("atlas", ["train.epochs=6", "train.patience=2"])
+    # The settings of the stored results, which are not those of the demo.
+    preset, training = (
+        ("atlas-test", []) if arguments.small else ("atlas", ["train.epochs=6", "train.patience=2", "update.learning_rate=null"])
+    )
     config = load_run_config(preset, languages=arguments.languages, overrides=training)
     select = config.select.model_copy(update={"budget": arguments.first_budget})
     resources = config.resources.model_copy(update={"threads_per_worker": 1})

@@ -29,6 +29,7 @@ BENCHMARKS = (
     "speed/driver_memory",
     "speed/real_encoder",
     "speed/real_training",
+    "speed/demo_real",
     "paper/atlas_transfer",
     "paper/budget",
     "paper/transfers",
@@ -42,9 +43,7 @@ BENCHMARKS = (
     "paper/drift_simulation",
     "paper/forgetting",
 )
-UNRECORDED = (
-    "speed/mixed_batch_gpu", "speed/serving_attacks", "speed/demo_real", "paper/gradient_features",
-)  # fmt: skip
+UNRECORDED = ("speed/mixed_batch_gpu", "speed/serving_attacks", "paper/gradient_features")
 """Benchmarks without a stored record: they need a GPU, an otherwise idle machine, or pretrained models."""
 REAL = ("speed/real_training",)
 """Those that need real models and real rows."""

@@ -248,7 +248,9 @@ def _follows_alarm(timeline: LanguageTimeline, gate: GateDecisionRecord) -> bool
 def _gate(timeline: LanguageTimeline) -> str:
     """The gate's last verdict, the last change of the live version, and any later canary, shadow or pin."""
     gate, switch = timeline.last_decision(GateDecisionRecord), timeline.last_decision(PromotionRecord, RollbackRecord)
-    parts = [describe_decision(timeline, gate), *_explain_losses(gate)] if gate else ["The gate has not evaluated an update."]
+    parts = ["The gate has not evaluated an update."]
+    if isinstance(gate, GateDecisionRecord):
+        parts = [describe_decision(timeline, gate), *_explain_losses(gate)]
     parts.append(describe_decision(timeline, switch) if switch else "The served adapter version did not change.")
     canary = timeline.last_decision(CanaryRecord, CanaryEndedRecord, since=switch)
     shadow = timeline.last_decision(ShadowRecord, ShadowEndedRecord, since=switch)

@@ -113,6 +113,7 @@ def summarize_checks(records: Iterable[CheckRecord]) -> dict[str, list[Any]]:
         "version": [check.version for check in checks],
         "divergence": [_rounded(check.divergence) for check in checks],
         "threshold": [_rounded(check.threshold) for check in checks],
+        "p_value": [_rounded(check.p_value) for check in checks],
         "mean_nll": [_rounded(check.mean_nll) for check in checks],
     }
 

@@ -105,6 +105,7 @@ class Ingress:
             limits=limits,
             access_log=self.access_log,
             trust_request_id=True,
+            report=self.read_report,
         )
         return self.api
 
@@ -136,6 +137,14 @@ class Ingress:
             controller=self.cached_status["controller"],
             decisions=self.cached_status["decisions"],
         )
+
+    async def read_report(self) -> bytes | None:
+        """The run's report as HTML; None if it was not written, or cannot be read now."""
+        try:
+            return await asyncio.to_thread(_read_report, self.run)
+        except (ArtifactError, OSError) as error:
+            logger.warning("ingress: cannot read the report: %s", error)
+            return None
 
     def put(self, observation: Observation) -> None:
         """Forward an answered prompt to the monitor, if the run has clusters."""
@@ -245,6 +254,10 @@ def build_service(
         hashes=hashes,
         clock=clock,
     )
+
+
+def _read_report(run: RunDir) -> bytes | None:
+    return run.report.read_bytes("index.html") if run.report.manifest() else None
 
 
 async def _repeat_forever(work: Callable[[], Awaitable[None]], seconds: float) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import TypeAdapter
 
@@ -19,13 +19,23 @@ from compass_ray.serving.api.rate_limits import ConcurrencyLimiter
 from compass_ray.serving.inference import errors
 from compass_ray.serving.inference.service import InferenceService
 from compass_ray.serving.metrics.exporters import CONTENT_TYPE
+from compass_ray.translations import choose_language
 
+ReportSource = Callable[[], Awaitable[bytes | None]]
+"""Returns the run's report as HTML; None if it was not written yet."""
 _STATUS = TypeAdapter(dict[str, Any])
 _METRICS = {"text/plain": {"schema": {"type": "string"}}}
 
 
+async def no_report() -> None:
+    """The default report: none."""
+
+
 def build_router(
-    service: InferenceService, status: Callable[[], Awaitable[dict[str, Any]]], admission: ConcurrencyLimiter
+    service: InferenceService,
+    status: Callable[[], Awaitable[dict[str, Any]]],
+    admission: ConcurrencyLimiter,
+    report: ReportSource = no_report,
 ) -> APIRouter:
     """The routes of a service."""
     routes = APIRouter()
@@ -49,17 +59,34 @@ def build_router(
         # FastAPI's own serialization takes 30 times as long. NaN and infinity become null.
         return Response(_STATUS.dump_json(await status()), media_type="application/json")
 
-    files = dashboard.load_files()
-
     @routes.get("/", response_class=HTMLResponse, responses=openapi.declare_responses(*openapi.READ_ERRORS))
-    async def dashboard_page() -> Response:
-        """The status as a web page."""
-        return _file_response(files[dashboard.INDEX_PATH])
+    async def dashboard_page(request: Request) -> Response:
+        """The status as a web page, in the language of ``?lang=`` or of the browser."""
+        return _page_response(dashboard.INDEX_PATH, request)
 
-    for path, file in files.items():
-        if path != dashboard.INDEX_PATH:
-            routes.add_api_route(path, partial(_file_response, file), include_in_schema=False)
+    @routes.get("/docs", response_class=HTMLResponse, responses=openapi.declare_responses(*openapi.READ_ERRORS))
+    async def docs_page(request: Request) -> Response:
+        """This reference as a web page. It loads nothing from other hosts."""
+        return _page_response(dashboard.DOCS_PATH, request)
+
+    @routes.get("/report", response_class=HTMLResponse, responses=openapi.declare_responses(*openapi.READ_ERRORS, 404))
+    async def report_page() -> Response:
+        """The report of the run, as last written by ``compass-ray report``."""
+        found = await report()
+        if found is None:
+            raise errors.no_report()
+        return Response(found, media_type="text/html; charset=utf-8", headers=dict(dashboard.REPORT_HEADERS))
+
+    for path, file in dashboard.load_files().items():
+        routes.add_api_route(path, partial(_file_response, file), include_in_schema=False)
     return routes
+
+
+def _page_response(path: str, request: Request) -> Response:
+    language = choose_language(request.query_params.get("lang"), request.headers.get("accept-language", ""))
+    page = dashboard.load_page(path, language)
+    headers = {**dashboard.HEADERS, "content-language": language, "vary": "accept-language"}
+    return Response(page.body, media_type=page.media_type, headers=headers)
 
 
 def _file_response(file: dashboard.DashboardFile) -> Response:

@@ -42,6 +42,7 @@ def build_api(
     access_log: AccessLog | None = None,
     *,
     trust_request_id: bool = False,
+    report: admin_routes.ReportSource = admin_routes.no_report,
 ) -> FastAPI:
     """The application of a service.
 
@@ -54,6 +55,7 @@ def build_api(
         limits: limits on concurrency, rate, body size and time.
         access_log: records the requests.
         trust_request_id: whether a proxy sets ``x-request-id`` on requests and returns it with responses.
+        report: returns the content of ``/report``. By default there is none.
 
     Returns:
         The application. ``state.admission.close()`` makes it refuse new requests while active ones finish.
@@ -73,7 +75,7 @@ def build_api(
     api = FastAPI(
         title="compass-ray",
         lifespan=lifespan,
-        docs_url=None,  # its page loads scripts from another host
+        docs_url=None,  # FastAPI's page loads scripts from another host; `admin_routes` has one that does not
         redoc_url=None,
         redirect_slashes=False,
         middleware=[
@@ -89,7 +91,7 @@ def build_api(
     )
     api.state.admission = admission
     api.include_router(openai_routes.build_router(service))
-    api.include_router(admin_routes.build_router(service, status, admission))
+    api.include_router(admin_routes.build_router(service, status, admission, report))
     register_exception_handlers(api)
     absent = openapi.absent_statuses(keys=accepted.required, rate=bounds.requests_per_minute is not None, hosts=hosts is not None)
     api.openapi = lambda: openapi.build_schema(api, absent, keys=accepted.required)  # type: ignore[method-assign]

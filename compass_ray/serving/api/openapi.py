@@ -29,7 +29,7 @@ _HEADERS: Mapping[int, dict[str, Any]] = {
 _DESCRIPTIONS: Mapping[int, str] = {
     400: "A field is missing, out of bounds or not supported; `param` names it.",
     401: "No valid API key.",
-    404: "No such model.",
+    404: "No such model, or no report yet.",
     408: "The body took too long to arrive.",
     413: "The body exceeds the size limit.",
     415: "The content type is not JSON.",

@@ -97,6 +97,11 @@ def no_such_path() -> ApiError:
     return ApiError(404, "No such path. GET /openapi.json lists all paths.")
 
 
+def no_report() -> ApiError:
+    """404: the run has no report yet."""
+    return ApiError(404, "The run has no report yet. Run 'compass-ray report RUN' and reload.", code="report_not_found")
+
+
 def unknown_host() -> ApiError:
     """421: the ``Host`` header names another host."""
     message = (

@@ -2,6 +2,7 @@
 
 import { make, setText, Table } from "./dom.js";
 import { moment } from "./format.js";
+import { t } from "./messages.js";
 
 const HEIGHT = 220;
 const LINE = 14;
@@ -10,20 +11,22 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-// Lines: {label, dashed}; at most three. `format` returns the text of a value, `rows` the table rows of the data.
+// Lines: {label, dashed}; at most three. `format` returns the text of a value, `rows` the table rows of the data. With `log`, the
+// values have a logarithmic axis, and values that are not positive are gaps. A missing value is a gap in its line.
 export class Chart {
-  constructor(figure, { heading, table, lines, format, rows, marks = () => [] }) {
+  constructor(figure, { heading, table, lines, format, rows, marks = () => [], log = false }) {
     this.lines = lines;
     this.format = format;
     this.rows = rows;
     this.marks = marks;
+    this.log = log;
     this.data = [[], ...lines.map(() => [])];
     const title = make("h3", { id: `${figure.id}-heading` }, heading);
     this.sentence = make("p", { class: "note" });
     this.legend = make("ul", { class: "legend", "aria-hidden": "true" }, ...lines.map(legendEntry));
-    this.plot = make("div", { class: "plot", role: "img" });
+    this.plot = make("div", { class: "plot", role: "img", dir: "ltr" });
     this.readout = make("p", { class: "readout", "aria-hidden": "true" });
-    this.details = make("details", {}, make("summary", {}, `${heading}: the numbers as a table`));
+    this.details = make("details", {}, make("summary", {}, t("{heading}: the numbers as a table", { heading })));
     this.table = new Table(this.details, table);
     figure.append(title, this.sentence, this.legend, this.plot, this.readout, this.details);
     this.details.addEventListener("toggle", () => this.fillTable());
@@ -35,7 +38,7 @@ export class Chart {
     this.data = data;
     const none = data[0].length === 0;
     for (const part of [this.legend, this.plot, this.readout, this.details]) part.hidden = none;
-    setText(this.sentence, none ? "No data yet." : sentence);
+    setText(this.sentence, none ? t("No data yet.") : sentence);
     if (none) return;
     this.plot.setAttribute("aria-label", sentence);
     if (this.drawn) this.drawn.setData(this.drawnData());
@@ -45,7 +48,8 @@ export class Chart {
 
   // Further columns are only for the table.
   drawnData() {
-    return this.data.slice(0, this.lines.length + 1);
+    const drawn = this.data.slice(0, this.lines.length + 1);
+    return this.log ? drawn.map((column, i) => (i ? column.map((value) => (value > 0 ? value : null)) : column)) : drawn;
   }
 
   fillTable() {
@@ -66,14 +70,14 @@ export class Chart {
   options() {
     const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--grid"), width: 1 }, ticks: { stroke: colour("--grid"), width: 1 } };
     const series = this.lines.map(({ label, dashed }, i) => ({
-      label, stroke: colour(`--series-${i + 1}`), width: 2, dash: dashed ? [8, 5] : [], spanGaps: true,
+      label, stroke: colour(`--series-${i + 1}`), width: 2, dash: dashed ? [8, 5] : [], spanGaps: false,
       points: { show: false, size: 6, filter: lone },
     }));
     return {
       width: this.plot.clientWidth, height: HEIGHT, legend: { show: false }, padding: [null, 32, null, null],
       cursor: { y: false, drag: { x: false, y: false } },
-      scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1e-9) * 1.1] } },
-      axes: [{ ...axis, incrs: STEPS, space: 70, values: timeLabels }, { ...axis, size: 62, values: (_, ticks) => ticks.map(this.format) }],
+      scales: { y: this.log ? { distr: 3, log: 10 } : { range: (_, low, high) => [0, Math.max(high ?? 0, 1e-9) * 1.1] } },
+      axes: [{ ...axis, incrs: STEPS, space: 70, values: timeLabels }, { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : this.format(tick))) }],
       series: [{}, ...series],
       hooks: { setCursor: [(u) => this.read(u.cursor.idx)], draw: [(u) => this.drawMarks(u)] },
     };

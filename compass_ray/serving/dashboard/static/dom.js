@@ -11,15 +11,27 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+// The options of a <select>, as [value, text]. What was chosen stays chosen, if it still exists.
+export function setOptions(choice, options, preferred) {
+  const present = [...choice.options].map((option) => [option.value, option.textContent].join());
+  if (present.join("\n") === options.map((option) => option.join()).join("\n")) return;
+  const chosen = choice.value || preferred;
+  choice.replaceChildren(...options.map(([value, words]) => make("option", { value }, words)));
+  choice.value = options.some(([value]) => value === chosen) ? chosen : preferred;
+}
+
 // A table in a scrollable box that the keyboard can reach. Columns: {head, kind: "number" | "long" | undefined}.
+// With `cards`, each row is a card on a small screen. The roles are explicit, because a table that is drawn as cards loses its own.
 export class Table {
-  constructor(box, { caption, label, columns, empty }) {
+  constructor(box, { caption, label, columns, empty, cards = false }) {
     this.columns = columns;
     this.empty = empty;
     this.rows = new Map();
-    this.body = make("tbody");
-    const heads = columns.map(({ head, kind }) => make("th", { scope: "col", class: kind === "number" ? kind : null }, head));
-    const table = make("table", {}, make("caption", {}, caption), make("thead", {}, make("tr", {}, ...heads)), this.body);
+    this.body = make("tbody", { role: "rowgroup" });
+    const heads = columns.map(({ head, kind }) =>
+      make("th", { scope: "col", role: "columnheader", class: kind === "number" ? kind : null }, head));
+    const head = make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, ...heads));
+    const table = make("table", { role: "table", class: cards ? "cards" : null }, make("caption", {}, caption), head, this.body);
     this.caption = table.caption;
     this.box = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label ?? caption }, table);
     box.append(this.box);
@@ -38,13 +50,18 @@ export class Table {
   }
 
   added({ key, cells }) {
-    const row = key === "" ? this.blank() : make("tr", {}, ...cells.map((_, i) => make(i ? "td" : "th", i ? {} : { scope: "row" })));
+    const row = key === "" ? this.blank() : make("tr", { role: "row" }, ...cells.map((_, i) => this.cell(i)));
     this.rows.set(key, row);
     return row;
   }
 
+  cell(column) {
+    if (column === 0) return make("th", { scope: "row", role: "rowheader" });
+    return make("td", { role: "cell", "data-head": this.columns[column].head, dir: this.columns[column].kind === "long" ? "auto" : null });
+  }
+
   blank() {
-    return make("tr", { class: "empty" }, make("td", { colspan: String(this.columns.length) }));
+    return make("tr", { role: "row", class: "empty" }, make("td", { role: "cell", colspan: String(this.columns.length) }));
   }
 
   fill(element, cell, kind) {

@@ -1,33 +1,43 @@
 // The divergence and threshold of the selected language at each check.
 
 import { Chart } from "./charts.js";
-import { make } from "./dom.js";
+import { setOptions } from "./dom.js";
 import { moment, number, text } from "./format.js";
+import { verdict } from "./health.js";
+import { t } from "./messages.js";
 
 const choice = document.getElementById("drift-language");
 const figure = document.getElementById("chart-drift");
+const LONG = 5;
 let status = {};
 
-const rows = ([times, divergence, threshold, versions, drifted]) => times.map((time, i) => ({
+// Entries whose divergence is null are gaps and have no row.
+const rows = ([times, divergence, threshold, versions, drifted, p_values]) => times.map((time, i) => ({
   key: `${i}-${time}`,
+  empty: divergence[i] === null,
   cells: [
-    moment(time), number(divergence[i], 3), number(threshold[i], 3),
-    drifted[i] ? { text: "above", mark: "bad" } : { text: "below", mark: "good" }, text(versions[i]),
+    moment(time), number(divergence[i], 3), number(threshold[i], 3), number(p_values?.[i], 4),
+    verdict({ drifted: drifted[i], divergence: divergence[i], threshold: threshold[i] }), text(versions[i]),
   ],
-})).reverse();
+})).filter((row) => !row.empty).reverse();
 
-const changes = ([times, , , versions]) => times.flatMap((time, i) =>
-  i && versions[i] !== versions[i - 1] ? [{ time, word: String(versions[i]) }] : []);
+const changes = ([times, divergence, , versions]) => {
+  const known = times.map((time, i) => ({ time, word: String(versions[i]), check: divergence[i] !== null })).filter(({ check }) => check);
+  return known.filter(({ word }, i) => i && word !== known[i - 1].word);
+};
 
-// The last two columns are for the table and the marks; the chart has two lines.
+// Columns after the second are for the table and the marks; the chart has two lines.
 const chart = new Chart(figure, {
-  heading: "Divergence in bits",
+  heading: t("Divergence in bits"),
   table: {
-    caption: "Checks, newest first", label: "Divergence, numbers",
-    columns: [{ head: "Time" }, { head: "Divergence", kind: "number" }, { head: "Threshold", kind: "number" }, { head: "Verdict" }, { head: "Version" }],
-    empty: "No checks",
+    caption: t("Checks, newest first"), label: t("Divergence, numbers"),
+    columns: [
+      { head: t("Time") }, { head: t("Divergence"), kind: "number" }, { head: t("Threshold"), kind: "number" },
+      { head: t("p-value"), kind: "number" }, { head: t("Verdict") }, { head: t("Version") },
+    ],
+    empty: t("No checks"),
   },
-  lines: [{ label: "divergence" }, { label: "threshold", dashed: true }],
+  lines: [{ label: t("divergence") }, { label: t("threshold"), dashed: true }],
   format: (v) => number(v, 2), rows, marks: changes,
 });
 
@@ -40,16 +50,8 @@ export function showDrift(given) {
   document.getElementById("drift-none").hidden = !none;
   document.getElementById("drift-choice").hidden = figure.hidden = none;
   if (none) return;
-  setOptions(codes);
+  setOptions(choice, codes.map((code) => [code, `${status.languages?.[code]?.name ?? code} (${code})`]), mostDiverged(codes));
   draw();
-}
-
-function setOptions(codes) {
-  const present = [...choice.options].map((option) => option.value);
-  if (present.join() === codes.join()) return;
-  const chosen = choice.value || mostDiverged(codes);
-  choice.replaceChildren(...codes.map((code) => make("option", { value: code }, `${status.languages?.[code]?.name ?? code} (${code})`)));
-  choice.value = codes.includes(chosen) ? chosen : codes[0];
 }
 
 function mostDiverged(codes) {
@@ -64,7 +66,21 @@ function draw() {
   const found = status.monitor?.checks?.[choice.value];
   if (!found) return;
   const last = found.divergence.length - 1;
-  const sentence = `${choice.selectedOptions[0].textContent}: ${number(last + 1)} checks; the last one: ${number(found.divergence[last], 3)} bits, `
-    + `${found.drifted[last] ? "above" : "below"} the threshold of ${number(found.threshold[last], 3)}.`;
-  chart.show([found.time, found.divergence, found.threshold, found.version, found.drifted], sentence);
+  const [drifted, divergence, threshold] = [found.drifted[last], found.divergence[last], found.threshold[last]];
+  const sentence = t("{language}: {count} checks. The last one: {verdict}, {bits} bits (threshold {threshold}).", {
+    language: choice.selectedOptions[0].textContent, count: number(last + 1), verdict: verdict({ drifted, divergence, threshold }).text,
+    bits: number(divergence, 3), threshold: number(threshold, 3),
+  });
+  const columns = [found.time, found.divergence, found.threshold, found.version, found.drifted, found.p_value ?? []];
+  chart.show(withGaps(columns), sentence);
+}
+
+// The columns with an entry of nulls where a pause is much longer than usual, so that the line has a gap there.
+export function withGaps(columns) {
+  const [times] = columns;
+  const pauses = times.slice(1).map((time, i) => time - times[i]);
+  const usual = [...pauses].sort((a, b) => a - b)[Math.floor(pauses.length / 2)];
+  const after = pauses.map((pause) => usual > 0 && pause > LONG * usual);
+  return columns.map((column, which) => column.flatMap((value, i) =>
+    after[i] ? [value, which === 0 ? (times[i] + times[i + 1]) / 2 : null] : [value]));
 }

@@ -1,13 +1,16 @@
-// Numbers and times (in the browser's time zone) as text. A missing value is a dash.
+// Numbers and times (in the browser's time zone) as text. A missing value is a dash. Digits are 0 to 9, as in commands and logs.
+
+import { language } from "./messages.js";
 
 const NONE = "–";
+const LOCALE = `${language}-u-nu-latn`;
 const two = (value) => String(value).padStart(2, "0");
 
 export const text = (value) => (value === null || value === undefined || value === "" ? NONE : String(value));
 
 export function number(value, digits = 0) {
   if (typeof value !== "number" || !Number.isFinite(value)) return NONE;
-  return value.toLocaleString(undefined, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return value.toLocaleString(LOCALE, { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
 export const percent = (share) => (typeof share === "number" ? `${number(100 * share, share < 0.1 ? 1 : 0)} %` : NONE);

@@ -2,53 +2,67 @@
 
 import { Table } from "./dom.js";
 import { milliseconds, number, percent, text } from "./format.js";
+import { verdict } from "./health.js";
+import { t } from "./messages.js";
 
-const PHASES = { watching: "monitored", collecting: "collects a window", ready: "window ready for an update" };
+const PHASES = { watching: t("monitored"), collecting: t("collects a window"), ready: t("window ready for an update") };
+const MANY_BAD = 0.2;
+const ENOUGH_RATINGS = 10;
 
 const table = new Table(document.getElementById("languages-table"), {
-  caption: "Versions and traffic",
-  label: "Languages",
+  caption: t("Versions and traffic"),
+  label: t("Languages"),
+  cards: true,
   columns: [
-    { head: "Language" }, { head: "Live" }, { head: "Canary, shadow" },
-    { head: "Requests", kind: "number" }, { head: "Median latency", kind: "number" }, { head: "Prompts", kind: "number" },
-    { head: "State" }, { head: "Divergence", kind: "number" }, { head: "Threshold", kind: "number" }, { head: "Verdict" },
-    { head: "Noise", kind: "number" }, { head: "Distance", kind: "number" }, { head: "Clusters" },
-    { head: "Rated good", kind: "number" }, { head: "Rated bad", kind: "number" }, { head: "Versions", kind: "number" }, { head: "Pinned", kind: "long" },
+    { head: t("Language") }, { head: t("Live") }, { head: t("Verdict") }, { head: t("State") },
+    { head: t("Divergence"), kind: "number" }, { head: t("Threshold"), kind: "number" },
+    { head: t("Requests"), kind: "number" }, { head: t("Median latency"), kind: "number" }, { head: t("Prompts"), kind: "number" },
+    { head: t("Rated bad"), kind: "number" }, { head: t("Canary, shadow") },
+    { head: t("Noise"), kind: "number" }, { head: t("Distance"), kind: "number" }, { head: t("Clusters") },
+    { head: t("Versions"), kind: "number" }, { head: t("Pinned"), kind: "long" },
   ],
-  empty: "The run has no languages",
+  empty: t("The run has no languages"),
 });
 
 export function showLanguages({ languages = {}, requests = {}, monitor }) {
   const monitored = monitor?.languages ?? {};
-  table.show(Object.entries(languages).map(([code, found]) => ({
-    key: code,
-    cells: [...served(code, found), ...answered(requests.languages?.[code] ?? {}), ...checked(monitored[code] ?? {}), ...stored(found)],
-  })));
+  table.show(Object.entries(languages).map(([code, found]) => {
+    const checks = monitored[code] ?? {};
+    return { key: code, cells: [
+      `${found.name ?? code} (${code})`, found.live ? found.live : { text: t("none"), mark: "bad" }, ...checked(checks),
+      ...answered(requests.languages?.[code] ?? {}), number(checks.prompts), rated(checks.ratings), candidates(found),
+      percent(checks.noise), number(checks.distance, 3), fit(checks.stale), ...stored(found),
+    ] };
+  }));
 }
 
-function served(code, { name, live, canary, shadow }) {
-  const candidates = [canary && `canary ${canary.version} (${percent(canary.share)})`, shadow && `shadow ${shadow}`].filter(Boolean);
-  return [`${name ?? code} (${code})`, live ? live : { text: "none", mark: "bad" }, text(candidates.join(", "))];
+function candidates({ canary, shadow }) {
+  return text([
+    canary && t("canary {version} ({share})", { version: canary.version, share: percent(canary.share) }),
+    shadow && t("shadow {version}", { version: shadow }),
+  ].filter(Boolean).join(", "));
 }
 
-const stored = ({ versions = [], pinned }) => [number(versions.length), pinned === "" ? "yes" : text(pinned)];
+const stored = ({ versions = [], pinned }) => [number(versions.length), pinned === "" ? t("yes") : text(pinned)];
 const answered = ({ requests = 0, latency_p50_ms: p50 }) => [number(requests), milliseconds(p50)];
 
-function checked({ prompts, phase, last_check: last, window, window_size: size, excluded, ratings = {}, noise, distance, stale }) {
-  const others = excluded ? `, ${number(excluded)} prompts not counted` : "";
-  const filling = window < size ? `window ${number(window)} of ${number(size)}${others}` : PHASES[phase] ?? phase;
-  return [
-    number(prompts), text(filling), number(last?.divergence, 3), number(last?.threshold, 3), verdict(last),
-    percent(noise), number(distance, 3), fit(stale), number(ratings.good), number(ratings.bad),
-  ];
+function checked({ phase, last_check: last, window, window_size: size, excluded }) {
+  const others = excluded ? [t("not counted: {count} prompts", { count: number(excluded) })] : [];
+  const filled = t("window {count} of {size}", { count: number(window), size: number(size) });
+  const filling = window < size ? [filled, ...others].join(", ") : PHASES[phase] ?? phase;
+  return [last ? verdict(last) : "–", text(filling), number(last?.divergence, 3), number(last?.threshold, 3)];
 }
 
-function verdict(last) {
-  if (!last) return "–";
-  return last.drifted ? { text: "above", mark: "bad" } : { text: "below", mark: "good" };
+// The share of bad ratings. It is marked if it is large and not by a few ratings only.
+export function rated({ good = 0, bad = 0 } = {}) {
+  const all = good + bad;
+  if (!all) return "–";
+  const share = bad / all;
+  const shown = t("{share} of {count}", { share: percent(share), count: number(all) });
+  return { text: shown, mark: share >= MANY_BAD && all >= ENOUGH_RATINGS ? "bad" : null };
 }
 
 function fit(stale) {
   if (stale === undefined) return "–";
-  return stale ? { text: "no longer fit", mark: "bad" } : { text: "fit", mark: "good" };
+  return stale ? { text: t("no longer fit"), mark: "bad" } : { text: t("fit"), mark: "good" };
 }

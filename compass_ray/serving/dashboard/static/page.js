@@ -1,11 +1,15 @@
 // Polls the status and shows it. Errors are shown in the page's only live region.
 
 import { setText } from "./dom.js";
+import { showCommands } from "./commands.js";
 import { moment } from "./format.js";
 import { showDrift } from "./drift.js";
+import { assess, showHealth } from "./health.js";
 import { showLanguages } from "./languages.js";
+import { t } from "./messages.js";
 import { showRecords } from "./records.js";
 import { showTraffic } from "./traffic.js";
+import { showModels } from "./try.js";
 
 const PERIOD = 5000;
 const TIMEOUT = 10000;
@@ -19,24 +23,26 @@ function show(status) {
   setText(at("run"), status.run ?? "");
   setText(at("as-of"), moment(status.time));
   at("as-of").setAttribute("datetime", new Date(status.time * 1000).toISOString());
-  for (const part of [showTraffic, showLanguages, showDrift, showRecords]) part(status);
+  showHealth(assess(status));
+  for (const part of [showTraffic, showLanguages, showCommands, showDrift, showModels, showRecords]) part(status);
   setText(at("connection"), "");
 }
 
 async function fetchStatus() {
   const response = await fetch("v1/compass/status", { signal: AbortSignal.timeout(TIMEOUT), cache: "no-store" }).catch(unreachable);
-  if (response.status === 401) throw new Error("the API key was rejected; reload the page to enter another one");
-  if (!response.ok) throw new Error(`the endpoint returned ${response.status}`);
+  if (response.status === 401) throw new Error(t("the API key was rejected; reload the page to enter another one"));
+  if (!response.ok) throw new Error(t("the endpoint returned {status}", { status: response.status }));
   return response.json();
 }
 
 function unreachable(error) {
-  throw new Error(error.name === "TimeoutError" ? "no response for ten seconds" : "the endpoint cannot be reached");
+  throw new Error(error.name === "TimeoutError" ? t("no response for ten seconds") : t("the endpoint cannot be reached"));
 }
 
 function showError(error) {
-  const age = shown === null ? "No status was read yet." : `The page shows the status of ${moment(shown)}.`;
-  setText(at("connection"), `Cannot read the status: ${error.message}. ${age} Retrying every five seconds.`);
+  const age = shown === null ? t("No status was read yet.") : t("The page shows the status of {time}.", { time: moment(shown) });
+  showHealth({ state: "degraded", reasons: [] });
+  setText(at("connection"), [t("Cannot read the status: {reason}.", { reason: error.message }), age, t("Retrying every five seconds.")].join(" "));
 }
 
 async function refresh() {

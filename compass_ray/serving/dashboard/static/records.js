@@ -2,25 +2,28 @@
 
 import { Numbers, Table } from "./dom.js";
 import { moment, number, text } from "./format.js";
+import { t } from "./messages.js";
 
 const at = (id) => document.getElementById(id);
 const KINDS = {
-  drift: "drift alarm", stale: "clusters stale", recluster: "re-clustering", "canary ended": "canary stopped",
-  "shadow ended": "shadow stopped", released: "window discarded",
+  drift: t("drift alarm"), stale: t("clusters stale"), recluster: t("re-clustering"), canary: t("canary started"),
+  "canary ended": t("canary stopped"), shadow: t("shadow started"), "shadow ended": t("shadow stopped"), released: t("window discarded"),
+  promotion: t("promotion"), rollback: t("rollback"), pin: t("pinned"), unpin: t("unpinned"), static: t("no version trained"),
+  "update failed": t("update failed"),
 };
 
 const decisions = new Table(at("decisions-table"), {
-  caption: "The last fifty, newest first", label: "Updates and decisions",
-  columns: [{ head: "Time" }, { head: "Language" }, { head: "Decision" }, { head: "From" }, { head: "To" }, { head: "Reason", kind: "long" }],
-  empty: "No decisions yet",
+  caption: t("The last fifty, newest first"), label: t("Updates and decisions"),
+  columns: [{ head: t("Time") }, { head: t("Language") }, { head: t("Decision") }, { head: t("From") }, { head: t("To") }, { head: t("Reason"), kind: "long" }],
+  empty: t("No decisions yet"),
 });
 const adapters = new Table(at("adapters-table"), {
-  caption: "Versions that cannot be loaded, and the reason", label: "Unavailable adapters",
-  columns: [{ head: "Adapter" }, { head: "Reason", kind: "long" }], empty: "None",
+  caption: t("Versions that cannot be loaded, and the reason"), label: t("Unavailable adapters"),
+  columns: [{ head: t("Adapter") }, { head: t("Reason"), kind: "long" }], empty: t("None"),
 });
 const errors = new Table(at("errors-table"), {
-  caption: "The last fifty of the replica that answered, newest first", label: "Last errors",
-  columns: [{ head: "Time" }, { head: "Error", kind: "long" }], empty: "None",
+  caption: t("The last fifty of the replica that answered, newest first"), label: t("Last errors"),
+  columns: [{ head: t("Time") }, { head: t("Error"), kind: "long" }], empty: t("None"),
 });
 const monitor = new Numbers(at("monitor"));
 
@@ -42,29 +45,29 @@ function keyed(lines = [], cells) {
 }
 
 function decision({ time, language, kind, from, to, reason, accepted }) {
-  const what = kind === "gate" ? { text: accepted ? "accepted" : "rejected", mark: accepted ? "good" : "bad" } : text(KINDS[kind] ?? kind);
+  const what = kind === "gate" ? { text: accepted ? t("accepted") : t("rejected"), mark: accepted ? "good" : "bad" } : text(KINDS[kind] ?? kind);
   return [moment(time), text(language), what, text(from), text(to), text(reason)];
 }
 
 // State of a part of the service, and the reason if it does not work.
 function state(found, none) {
   if (!found) return [none];
-  if (found.starting) return ["starting"];
-  if (found.failed) return ["does not work", text(found.failed)];
-  return [found.unreachable ? `does not respond (${found.unreachable})` : "running"];
+  if (found.starting) return [t("starting")];
+  if (found.failed) return [t("does not work"), text(found.failed)];
+  return [found.unreachable ? t("does not respond ({reason})", { reason: found.unreachable }) : t("running")];
 }
 
 function showMonitor({ monitor: found, controller, traffic = {} }) {
   const retention = found?.retention;
   monitor.show([
-    ["State", ...state(found, "not running: the run has no clusters")],
-    ["Controller of updates", ...state(controller, "not running: update.auto is off")],
-    ["Queued", number(traffic.waiting)],
-    ["Delivered", number(traffic.delivered)],
-    ["Dropped", number(traffic.dropped)],
-    ["Retried", number(traffic.retries)],
-    ["Rejected", number(found?.rejected)],
-    ["Stored per prompt", text(retention?.keeps)],
-    ["Retention", retention ? (retention.days === null ? "until its window closes" : `${number(retention.days, retention.days < 1 ? 2 : 0)} days`) : "–"],
+    [t("State"), ...state(found, t("not running: the run has no clusters"))],
+    [t("Controller of updates"), ...state(controller, t("not running: update.auto is off"))],
+    [t("Queued"), number(traffic.waiting)],
+    [t("Delivered"), number(traffic.delivered)],
+    [t("Dropped"), number(traffic.dropped)],
+    [t("Retried"), number(traffic.retries)],
+    [t("Rejected"), number(found?.rejected)],
+    [t("Stored per prompt"), text(retention?.keeps)],
+    [t("Retention"), retention ? (retention.days === null ? t("until its window closes") : t("{count} days", { count: number(retention.days, retention.days < 1 ? 2 : 0) })) : "–"],
   ]);
 }

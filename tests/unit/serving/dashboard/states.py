@@ -114,6 +114,7 @@ def _check(code: str, index: int, number: int) -> dict[str, Any]:
         "prompts": 300 + number * 50,
         "divergence": divergence,
         "threshold": 0.11,
+        "p_value": 0.0005 if divergence > 0.11 else 0.4,
         "drifted": divergence > 0.11,
         "version": "v0001" if number < 40 else "v0002",
         "mean_nll": 1.9,

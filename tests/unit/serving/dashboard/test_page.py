@@ -6,10 +6,18 @@ import re
 from importlib import resources
 
 import pytest
+from fastapi.testclient import TestClient
 
 from compass_ray.serving import dashboard
+from compass_ray.serving.api.application import build_api
+from tests.unit.serving.api.endpoint import Endpoint
 
 _COLOUR = re.compile(r"--([a-z0-9-]+): (#[0-9a-f]{6})")
+
+
+def _html() -> str:
+    pages = (dashboard.load_page(path, code) for path in (dashboard.INDEX_PATH, dashboard.DOCS_PATH) for code in ("en", "ar"))
+    return "\n".join(page.body.decode() for page in pages)
 
 
 def _css() -> str:
@@ -41,7 +49,8 @@ def test_contrast_is_that_of_black_on_white() -> None:
 def test_text_and_lines_have_enough_contrast(theme: str) -> None:
     colours = _themes()[theme]
     for text, back in [("text", "back"), ("quiet", "back"), ("text", "raised"), ("quiet", "raised"), ("link", "back"),
-                       ("bad", "back"), ("bad", "bad-back"), ("good", "back")]:  # fmt: skip
+                       ("bad", "back"), ("bad", "bad-back"), ("good", "back"), ("good", "good-back"), ("warn", "back"),
+                       ("warn", "warn-back"), ("link", "busy-back"), ("text", "bad-back"), ("text", "warn-back")]:  # fmt: skip
         assert _contrast(colours[text], colours[back]) >= 4.5, (text, back)
     for line in ("series-1", "series-2", "series-3", "focus"):
         assert _contrast(colours[line], colours["back"]) >= 3.0, line
@@ -49,7 +58,7 @@ def test_text_and_lines_have_enough_contrast(theme: str) -> None:
 
 def test_every_loaded_file_exists_and_is_of_this_endpoint() -> None:
     files = dashboard.load_files()
-    html = files["/"].body.decode()
+    html = _html()
     loaded = [f"/{path}" for path in re.findall(r'(?:href|src)="(page/[^"]+)"', html)]  # relative: a proxy may add a prefix
     for path, file in files.items():
         if path.endswith(".js") and "vendor" not in path:
@@ -65,7 +74,7 @@ def test_no_text_becomes_markup_and_nothing_is_inline() -> None:
         file.body for path, file in dashboard.load_files().items() if path.endswith(".js") and "vendor" not in path
     )
     assert not re.search(rb"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", scripts)
-    html = dashboard.load_files()["/"].body.decode()
+    html = _html()
     assert not re.search(r"<style|\sstyle=|\son[a-z]+=|<script>", html)
     assert "unsafe" not in dashboard.HEADERS["content-security-policy"]
 
@@ -78,4 +87,38 @@ def test_third_party_code_has_its_licence() -> None:
 
 def test_media_types() -> None:
     types = {path.rsplit(".", 1)[-1]: file.media_type.split(";")[0] for path, file in dashboard.load_files().items()}
-    assert types == {"/": "text/html", "css": "text/css", "js": "text/javascript", "txt": "text/plain"}
+    assert types == {"css": "text/css", "js": "text/javascript", "json": "application/json", "txt": "text/plain"}
+    assert dashboard.load_page("/", "en").media_type == "text/html; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "language"),
+    [
+        ("/", "", "en"),
+        ("/", "ar-EG,en;q=0.8", "ar"),
+        ("/?lang=ar", "en", "ar"),
+        ("/?lang=xx", "de,ar;q=0.1", "ar"),
+        ("/docs?lang=ar", "", "ar"),
+    ],
+)
+def test_the_language_is_that_of_the_address_or_of_the_browser(path: str, accept: str, language: str) -> None:
+    response = TestClient(Endpoint().api).get(path, headers={"accept-language": accept})
+    assert response.headers["content-language"] == language
+    assert f'<html lang="{language}" dir="{"rtl" if language == "ar" else "ltr"}">' in response.text
+    assert response.headers["content-security-policy"] == dashboard.HEADERS["content-security-policy"]
+
+
+def test_the_report_is_served_without_scripts_and_is_a_404_before_it_exists() -> None:
+    endpoint = Endpoint()
+    assert TestClient(endpoint.api).get("/report").json()["error"]["code"] == "report_not_found"
+
+    async def read() -> bytes:
+        return b"<!doctype html>"
+
+    async def status() -> dict[str, object]:
+        return {}
+
+    response = TestClient(build_api(endpoint.service, status, report=read)).get("/report")
+    assert (response.status_code, response.content) == (200, b"<!doctype html>")
+    assert "script-src" not in response.headers["content-security-policy"]
+    assert "default-src 'none'" in response.headers["content-security-policy"]

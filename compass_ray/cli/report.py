@@ -13,6 +13,7 @@ from compass_ray.cli.output import emit, print_lines, to_json
 
 if TYPE_CHECKING:
     from compass_ray.artifacts import RunDir
+    from compass_ray.config import RunConfig
 
 
 @app.command(epilog="Example: `compass-ray report runs/mine`, or `compass-ray report runs/mine --rows sw --output rows.csv`")
@@ -25,6 +26,7 @@ def report(
     rows: Annotated[str | None, typer.Option(metavar="LANGUAGE", help="List the selected rows of a language.")] = None,
     method: Annotated[str, typer.Option(help="Method that made the selection.")] = "compass",
     output: Annotated[Path | None, typer.Option(help="Write the rows to this .csv or .parquet file.")] = None,
+    lang: Annotated[str | None, typer.Option("--lang", metavar="LANGUAGE", help="Language of the page, for example ar.")] = None,
     json_: Json = False,
 ) -> None:
     """Write the HTML report of a run, or explain its selection with --why, --cluster or --rows."""
@@ -45,10 +47,20 @@ def report(
         answer = cluster_cards.build_cluster_card(where, number, method, language)
         lines = answer.lines()
     else:
-        page.build_report(where, settings)
+        page.build_report(where, settings if lang is None else _translated(settings, lang))
         answer = {"report": f"{where.shown_uri}/report/index.html"}
         lines = [answer["report"]]
     emit(json_, to_json(answer), lambda: print_lines(lines))
+
+
+def _translated(settings: RunConfig, language: str) -> RunConfig:
+    """The settings with another language of the page."""
+    from compass_ray.config import ConfigError
+    from compass_ray.translations import translated_languages
+
+    if language not in translated_languages():
+        raise ConfigError(f"--lang {language!r}: no such translation; use one of {', '.join(translated_languages())}")
+    return settings.model_copy(update={"report": settings.report.model_copy(update={"language": language})})
 
 
 def _check_options(options: dict[str, Any], output: Path | None) -> None:

@@ -11,6 +11,7 @@ from compass_ray.config.budget_search import TuneConfig
 from compass_ray.config.continual import DriftConfig, UpdateConfig
 from compass_ray.config.data import EmbedConfig, PoolConfig
 from compass_ray.config.full_finetuning import FullConfig
+from compass_ray.config.pages import ReportConfig
 from compass_ray.config.resources import Resources
 from compass_ray.config.selection import ClusterConfig, SelectConfig
 from compass_ray.config.serving import IdentifierConfig, ServeConfig
@@ -49,6 +50,8 @@ class RunConfig(ConfigSection):
     """Language identification of requests."""
     serve: ServeConfig = ServeConfig()
     """The endpoint."""
+    report: ReportConfig = ReportConfig()
+    """The report."""
     resources: Resources = Resources()
     """Workers, GPUs and replicas. They never change results."""
 

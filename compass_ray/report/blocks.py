@@ -1,28 +1,28 @@
 """Blocks of the page: records that the template renders.
 
-Key property: blocks hold plain text and PNG bytes only. The template escapes all text, so a prompt or a reason cannot become
+Key property: blocks hold plain text and SVG bytes only. The template escapes all text, so a prompt or a reason cannot become
 markup.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from compass_ray.report.style import display_width, to_png
+from compass_ray.report.style import inline_svg, to_svg
 
 
 @dataclass(frozen=True)
 class TextBlock:
-    """A paragraph. ``verdict`` is highlighted, ``missing`` names what the run does not have."""
+    """A paragraph. ``verdict`` and ``caution`` are highlighted, ``missing`` names what the run does not have."""
 
     kind: ClassVar[str] = "text"
     text: str
-    tone: Literal["plain", "verdict", "missing"] = "plain"
+    tone: Literal["plain", "verdict", "caution", "missing"] = "plain"
 
 
 @dataclass(frozen=True)
@@ -45,26 +45,26 @@ class TableBlock:
     folded: bool = False
     strong: Sequence[int] = ()
     """Indices of highlighted rows."""
+    shades: Sequence[Sequence[float]] = ()
+    """How dark each number is drawn, in [0, 1], by row; none if empty."""
+    filtered: bool = True
+    """Whether a row whose name is a language is hidden if the page shows another one."""
 
 
 @dataclass(frozen=True)
 class PlotImage:
-    """One figure as PNG, its alternative text, and its numbers."""
+    """One figure as SVG, its alternative text, and its numbers. ``language`` is that of the figure, if it has one."""
 
     file: str
     alt: str
     data: bytes
     table: TableBlock | None = None
+    language: str = ""
 
     @property
-    def width(self) -> int:
-        """Width in CSS pixels, if the page is wide enough."""
-        return display_width(self.data)
-
-    @property
-    def uri(self) -> str:
-        """The picture as a data URI."""
-        return f"data:image/png;base64,{base64.b64encode(self.data).decode()}"
+    def markup(self) -> Markup:
+        """The picture as an element of the page."""
+        return inline_svg(self.data, self.file, self.alt)
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,12 @@ class PromptQuote:
 
 @dataclass(frozen=True)
 class NoteCard:
-    """A titled note with prompts."""
+    """A titled note with prompts. ``language`` is that of the note, if it has one."""
 
     title: str
     lines: Sequence[str]
     quotes: Sequence[PromptQuote] = ()
+    language: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,24 @@ class CodeBlock:
     text: str
 
 
-Block = TextBlock | HeadingBlock | TableBlock | PlotsBlock | CardsBlock | StepsBlock | CodeBlock
+@dataclass(frozen=True)
+class LanguageBlock:
+    """Blocks of one language. They are hidden if the page shows another one."""
+
+    kind: ClassVar[str] = "language"
+    language: str
+    blocks: Sequence[Block]
+
+
+Block = TextBlock | HeadingBlock | TableBlock | PlotsBlock | CardsBlock | StepsBlock | CodeBlock | LanguageBlock
+
+
+@dataclass(frozen=True)
+class ReportHeader:
+    """What the page says first: the main result in one sentence, and facts as term and value."""
+
+    headline: str
+    facts: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -134,12 +152,16 @@ class ReportSection:
     @property
     def pictures(self) -> list[PlotImage]:
         """All plots of the section."""
-        return [p for block in self.blocks if isinstance(block, PlotsBlock) for p in block.pictures]
+        return [picture for block in _flatten(self.blocks) if isinstance(block, PlotsBlock) for picture in block.pictures]
 
 
-def plot_image(file: str, figure: Figure, alt: str, table: TableBlock | None = None) -> PlotImage:
+def _flatten(blocks: Sequence[Block]) -> list[Block]:
+    return [each for block in blocks for each in (block.blocks if isinstance(block, LanguageBlock) else [block])]
+
+
+def plot_image(file: str, figure: Figure, alt: str, table: TableBlock | None = None, language: str = "") -> PlotImage:
     """Render a figure as a plot of the page."""
-    return PlotImage(file=file, alt=alt, data=to_png(figure), table=table)
+    return PlotImage(file=file, alt=alt, data=to_svg(figure, file), table=table, language=language)
 
 
 def missing_note(text: str) -> TextBlock:

@@ -18,11 +18,13 @@ from compass_ray.config import RunConfig
 from compass_ray.core.bootstrap import Interval, bootstrap, paired_bootstrap
 from compass_ray.core.seeds import generator
 from compass_ray.records.evaluations import ScoredItems
-from compass_ray.report.run_reader import METHODS, RunReader, language_name
+from compass_ray.report.run_reader import METHODS, RunReader, language_name, method_name
 from compass_ray.report.training_cost import TrainingCosts, read_costs
+from compass_ray.translations import mark
+from compass_ray.translations import translate as _
 
 Scope = Literal["low", "all"]
-SCOPES: Mapping[Scope, str] = {"low": "under-represented subjects", "all": "all subjects"}
+SCOPES: Mapping[Scope, str] = {"low": mark("under-represented subjects"), "all": mark("all subjects")}
 MEAN = "mean"
 ALWAYS_SHOWN = ("zero_shot", "target", "random", "compass")
 """Methods with a column in every table. Other methods have a column only if they were evaluated."""
@@ -53,7 +55,7 @@ class ComparisonRow:
     @property
     def name(self) -> str:
         """Display name of the language."""
-        return f"mean of {self.languages}" if self.language == MEAN else language_name(self.language)
+        return _("mean of {count}", count=self.languages) if self.language == MEAN else language_name(self.language)
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,9 @@ def compare(run: RunDir, config: RunConfig) -> Comparison:
 
 def table_header(comparison: Comparison) -> tuple[str, ...]:
     """Column names of `table_rows`."""
-    names = [METHODS[method] for method in comparison.methods]
-    return ("language", "chance", *names, "items", *(f"COMPASS minus {METHODS[baseline]}" for baseline in comparison.baselines))
+    names = [method_name(method) for method in comparison.methods]
+    minus = [_("COMPASS minus {method}", method=method_name(baseline)) for baseline in comparison.baselines]
+    return (_("language"), _("chance"), *names, _("items"), *minus)
 
 
 def table_rows(comparison: Comparison, scope: Scope = "low") -> list[tuple[str, ...]]:
@@ -281,7 +284,7 @@ class _IntervalEstimator:
 def _missing(reader: RunReader, config: RunConfig, paired: Sequence[_PairedAnswers]) -> list[str]:
     """Notes on what could not be compared, each once, with its languages."""
     if not paired:
-        return ["No method has been evaluated in any language."]
+        return [_("No method has been evaluated in any language.")]
     found = {p.language: p for p in paired}
     notes: dict[str, list[str]] = {}
     expected = [method for method in METHODS if method in ("zero_shot", *config.select.methods)]
@@ -293,12 +296,12 @@ def _missing(reader: RunReader, config: RunConfig, paired: Sequence[_PairedAnswe
 
 def _list_gaps(found: _PairedAnswers | None, low: frozenset[str], expected: Sequence[str]) -> Iterable[str]:
     if found is None:
-        yield "No evaluation"
+        yield _("No evaluation")
         return
-    yield from (f"No evaluation of {METHODS[method]}" for method in expected if method not in found.correct)
+    yield from (_("No evaluation of {method}", method=method_name(method)) for method in expected if method not in found.correct)
     if not low:
-        yield "No under-represented subjects"
+        yield _("No under-represented subjects")
     elif not found.low.any():
-        yield "No test items of under-represented subjects"
+        yield _("No test items of under-represented subjects")
     if found.dropped:
-        yield f"{found.dropped} items excluded, because not every method answered them"
+        yield _("{count} items excluded, because not every method answered them", count=found.dropped)

@@ -36,21 +36,23 @@ from compass_ray.records.decisions import (
 from compass_ray.records.times import to_unix_seconds
 from compass_ray.records.updates import ChangeRecord, UpdateRecord
 from compass_ray.report.run_reader import RunReader, format_time, language_name
+from compass_ray.translations import mark
+from compass_ray.translations import translate as _
 
 _REPLIES = {
-    "loss": "median loss up by {:.3f} nats per token",
-    "feedback": "share rated bad up by {:.3f}",
-    "canary": "share of wrong canary answers up by {:.3f}",
+    "loss": mark("median loss up by {effect} nats per token"),
+    "feedback": mark("share rated bad up by {effect}"),
+    "canary": mark("share of wrong canary answers up by {effect}"),
 }
 _GATE_SETS = {
-    "window": "held-out rows on the subjects of the new traffic",
-    "anchors": "earlier training rows",
-    "retained": "held-out rows on the earlier subjects",
-    "corrections": "held-out corrections of users",
+    "window": mark("held-out rows on the subjects of the new traffic"),
+    "anchors": mark("earlier training rows"),
+    "retained": mark("held-out rows on the earlier subjects"),
+    "corrections": mark("held-out corrections of users"),
 }
 """The rows whose losses the gate compares (`GateLosses`)."""
 _VERDICT = re.compile(r"^(accepted|refused|rejected)[:,]\s*")
-NO_TRAFFIC = "No traffic has been recorded: the endpoint received no prompts, or no drift check was due yet."
+NO_TRAFFIC = mark("No traffic has been recorded: the endpoint received no prompts, or no drift check was due yet.")
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def build_timelines(reader: RunReader) -> tuple[LanguageTimeline, ...]:
 def summarize_drift(run: RunDir) -> list[str]:
     """The summary of the most eventful language of a run, for the terminal."""
     timelines = build_timelines(RunReader(run))
-    return timelines[0].summary_lines() if timelines else [NO_TRAFFIC]
+    return timelines[0].summary_lines() if timelines else [_(NO_TRAFFIC)]
 
 
 def _is_initial_promotion(decision: Decision) -> bool:
@@ -120,77 +122,132 @@ def _is_initial_promotion(decision: Decision) -> bool:
     return isinstance(decision, PromotionRecord) and decision.from_version is None
 
 
+_KINDS = {
+    "drift": mark("drift alarm"),
+    "stale": mark("clusters stale"),
+    "gate": mark("gate"),
+    "static": mark("no version trained"),
+    "promotion": mark("promotion"),
+    "rollback": mark("rollback"),
+    "canary": mark("canary started"),
+    "canary ended": mark("canary stopped"),
+    "shadow": mark("shadow started"),
+    "shadow ended": mark("shadow stopped"),
+    "pin": mark("pinned"),
+    "unpin": mark("unpinned"),
+    "recluster": mark("re-clustering"),
+    "released": mark("window discarded"),
+    "update failed": mark("update failed"),
+}
+
+
+def decision_name(kind: str) -> str:
+    """Display name of a kind of decision."""
+    return _(_KINDS.get(kind, kind))
+
+
 def describe_decision(timeline: LanguageTimeline, decision: Decision) -> str:
     """A decision as a sentence."""
-    where, because = _where(timeline, decision), _because(decision)
+    said = _say(timeline, decision) + _where(timeline, decision)
+    reason = _VERDICT.sub("", (decision.reason or "").strip().rstrip("."))
+    if isinstance(decision, PromotionRecord | RollbackRecord):
+        return _("{sentence} and is served from then on.", sentence=said)
+    return _("{sentence}: {reason}.", sentence=said, reason=reason) if reason else f"{said}."
+
+
+def _say(timeline: LanguageTimeline, decision: Decision) -> str:
+    """What was decided, as the start of a sentence."""
+    version = decision.to_version
     match decision:
         case DriftRecord():
-            return f"Drift declared{where}{because}"
+            return _("Drift declared")
         case StaleRecord():
-            return f"Clusters no longer fit the traffic{where}{because}"
+            return _("Clusters no longer fit the traffic")
         case GateDecisionRecord():
-            return f"The gate {'accepted' if decision.accepted else 'rejected'} {decision.to_version}{because}"
+            accepted = _("The gate accepted {version}", version=version)
+            return accepted if decision.accepted else _("The gate rejected {version}", version=version)
         case StaticRecord():
-            return f"No version was trained for a window{where}{because}"
+            return _("No version was trained for a window")
         case PromotionRecord():
-            return f"{decision.to_version} was promoted{where} and is served from then on."
+            return _("{version} was promoted", version=version)
         case RollbackRecord():
-            return f"{decision.to_version} was restored by rollback{where} and is served from then on."
+            return _("{version} was restored by rollback", version=version)
         case CanaryRecord():
-            return f"{decision.to_version} became a canary for {decision.share:.3g} of the requests{where}{because}"
+            share = f"{decision.share:.3g}"
+            return _("{version} became a canary for {share} of the requests", version=version, share=share)
         case CanaryEndedRecord():
-            return f"The canary {decision.to_version} ended{where}{because}"
+            return _("The canary {version} ended", version=version)
         case ShadowRecord():
-            return f"{decision.to_version} became a shadow{where}{because}"
+            return _("{version} became a shadow", version=version)
         case ShadowEndedRecord():
-            return f"The shadow {decision.to_version} ended{where}{because}"
+            return _("The shadow {version} ended", version=version)
         case PinRecord():
-            return f"{decision.to_version} was pinned{where}{because}"
+            return _("{version} was pinned", version=version)
         case UnpinRecord():
-            return f"{decision.to_version} was unpinned{where}{because}"
+            return _("{version} was unpinned", version=version)
         case ReclusterRecord():
-            return f"Clustering {decision.clusters} became active{where}{because}"
+            return _("Clustering {clusters} became active", clusters=decision.clusters)
         case WindowDiscardedRecord():
-            return f"The window was discarded{where}{because}"
+            return _("The window was discarded")
         case UpdateFailedRecord():
-            attempt = "An attempt" if decision.attempt is None else f"Attempt {decision.attempt}"
-            return f"{attempt} at an update failed{where}{because}"
+            if decision.attempt is None:
+                return _("An attempt at an update failed")
+            return _("Attempt {number} at an update failed", number=decision.attempt)
         case UnknownDecisionRecord():
-            return f"A decision of the unknown kind {decision.kind!r} was recorded{where}{because}"
-        case _:
-            assert_never(decision)
+            return _("A decision of the unknown kind {kind} was recorded", kind=repr(decision.kind))
+        case _unreachable:
+            assert_never(_unreachable)
 
 
 def describe_change(group: str, outcome: ChangeRecord | None) -> str:
     """Accuracy on one group of subjects before and after an update, as words."""
     if outcome is None or not outcome.items:
-        return f"{group}: not measured"
-    chance = "" if outcome.chance is None else f", chance {outcome.chance:.1%}"
-    return f"{group} {outcome.before:.1%} before and {outcome.after:.1%} after ({outcome.items} items{chance})"
+        return _("{group}: not measured", group=group)
+    return _(
+        "{group} {before} before and {after} after ({items} items, chance {chance})",
+        group=group,
+        before=f"{outcome.before:.1%}",
+        after=f"{outcome.after:.1%}",
+        items=outcome.items,
+        chance=_("unknown") if outcome.chance is None else f"{outcome.chance:.1%}",
+    )
 
 
 def _traffic(timeline: LanguageTimeline) -> str:
     name = language_name(timeline.language)
     if not timeline.checks:
-        return f"{name}: no drift check was recorded."
-    seen = max(check.prompts for check in timeline.checks)
-    return f"{name}: {seen} prompts seen, {_count(len(timeline.checks), 'drift check')}."
+        return _("{language}: no drift check was recorded.", language=name)
+    seen, checks = max(check.prompts for check in timeline.checks), len(timeline.checks)
+    if checks == 1:
+        return _("{language}: {prompts} prompts seen, 1 drift check.", language=name, prompts=seen)
+    return _("{language}: {prompts} prompts seen, {checks} drift checks.", language=name, prompts=seen, checks=checks)
 
 
 def _divergence(timeline: LanguageTimeline) -> str:
     if not timeline.checks:
-        return "Divergence was not measured."
+        return _("Divergence was not measured.")
     drifted = timeline.first_drifted_check
     if drifted is None:
         top = max(timeline.checks, key=lambda check: check.divergence)
-        return f"No drift detected. Highest divergence: {top.divergence:.3f} bits (threshold {top.threshold:.3f})."
+        return _(
+            "No drift detected. Highest divergence: {bits} bits (threshold {threshold}).",
+            bits=f"{top.divergence:.3f}",
+            threshold=f"{top.threshold:.3f}",
+        )
     if not _exceeded_divergence(drifted):
-        return f"{_describe_quality_drop(drifted)} at prompt {drifted.prompts}. Divergence: {drifted.divergence:.3f} bits."
-    p_value = "" if drifted.p_value is None else f", p = {drifted.p_value:.2g}"
-    return (
-        f"Divergence crossed its threshold at prompt {drifted.prompts}: "
-        f"{drifted.divergence:.3f} bits, threshold {drifted.threshold:.3f}{p_value}."
+        return _(
+            "{worse} at prompt {prompt}. Divergence: {bits} bits.",
+            worse=_describe_quality_drop(drifted),
+            prompt=drifted.prompts,
+            bits=f"{drifted.divergence:.3f}",
+        )
+    found = _(
+        "Divergence crossed its threshold at prompt {prompt}: {bits} bits, threshold {threshold}",
+        prompt=drifted.prompts,
+        bits=f"{drifted.divergence:.3f}",
+        threshold=f"{drifted.threshold:.3f}",
     )
+    return f"{found}." if drifted.p_value is None else f"{found}, p = {drifted.p_value:.2g}."
 
 
 def _exceeded_divergence(check: CheckRecord) -> bool:
@@ -200,11 +257,11 @@ def _exceeded_divergence(check: CheckRecord) -> bool:
 def _describe_quality_drop(check: CheckRecord) -> str:
     """How the replies became worse, as the start of a sentence."""
     effects = [
-        f"{_REPLIES.get(test.name, '{:.3f}').format(test.effect)} (p = {test.p_value:.2g})"
+        f"{_(_REPLIES.get(test.name, '{effect}'), effect=f'{test.effect:.3f}')} (p = {test.p_value:.2g})"
         for test in check.tests
         if test.exceeded
     ]
-    return f"Replies became worse ({'; '.join(effects)})"
+    return _("Replies became worse ({effects})", effects="; ".join(effects))
 
 
 def _clusters(timeline: LanguageTimeline) -> list[str]:
@@ -213,7 +270,7 @@ def _clusters(timeline: LanguageTimeline) -> list[str]:
     parts = [describe_decision(timeline, each) for each in timeline.decisions if each is stale or each is recluster]
     last = timeline.checks[-1] if timeline.checks else None
     if stale and last and last.noise is not None:
-        parts.append(f"At the last check {last.noise:.1%} of the window was noise.")
+        parts.append(_("At the last check {share} of the window was noise.", share=f"{last.noise:.1%}"))
     return [" ".join(parts)] if parts else []
 
 
@@ -227,14 +284,15 @@ def _updates(timeline: LanguageTimeline) -> str:
         if each is drift or each is gate or each is ended
     ]
     if not parts:
-        return "No drift was declared, so no update was made."
-    return " ".join(parts if drift else ["No drift was declared.", *parts])
+        return _("No drift was declared, so no update was made.")
+    return " ".join(parts if drift else [_("No drift was declared."), *parts])
 
 
 def _training(timeline: LanguageTimeline, gate: GateDecisionRecord) -> str:
-    start = "after this alarm" if _follows_alarm(timeline, gate) else "by an update that was started by hand"
-    parent = f" from {gate.from_version}" if gate.from_version else ""
-    return f"{gate.to_version} was trained{parent} {start}."
+    version, parent = gate.to_version, gate.from_version or _("the base model")
+    if _follows_alarm(timeline, gate):
+        return _("{version} was trained from {parent} after this alarm.", version=version, parent=parent)
+    return _("{version} was trained from {parent} by an update that was started by hand.", version=version, parent=parent)
 
 
 def _follows_alarm(timeline: LanguageTimeline, gate: GateDecisionRecord) -> bool:
@@ -248,10 +306,10 @@ def _follows_alarm(timeline: LanguageTimeline, gate: GateDecisionRecord) -> bool
 def _gate(timeline: LanguageTimeline) -> str:
     """The gate's last verdict, the last change of the live version, and any later canary, shadow or pin."""
     gate, switch = timeline.last_decision(GateDecisionRecord), timeline.last_decision(PromotionRecord, RollbackRecord)
-    parts = ["The gate has not evaluated an update."]
+    parts = [_("The gate has not evaluated an update.")]
     if isinstance(gate, GateDecisionRecord):
         parts = [describe_decision(timeline, gate), *_explain_losses(gate)]
-    parts.append(describe_decision(timeline, switch) if switch else "The served adapter version did not change.")
+    parts.append(describe_decision(timeline, switch) if switch else _("The served adapter version did not change."))
     canary = timeline.last_decision(CanaryRecord, CanaryEndedRecord, since=switch)
     shadow = timeline.last_decision(ShadowRecord, ShadowEndedRecord, since=switch)
     pinned = timeline.last_decision(PinRecord, UnpinRecord, since=switch)
@@ -260,34 +318,22 @@ def _gate(timeline: LanguageTimeline) -> str:
 
 def _explain_losses(gate: GateDecisionRecord) -> list[str]:
     """What the numbers of the gate's reason are: which rows, which unit, which direction."""
-    sets = "; ".join(f"{name}: {_GATE_SETS[name]}" for name in gate.losses)
+    sets = "; ".join(f"{name}: {_(_GATE_SETS[name])}" for name in gate.losses)
     if not sets:
         return []
-    return [
-        f"These are mean losses before and after the update, in nats per token; lower is better. {sets[0].upper()}{sets[1:]}."
-    ]
+    return [_("These are mean losses before and after the update, in nats per token; lower is better. Rows: {sets}.", sets=sets)]
 
 
 def _outcome(updates: Sequence[UpdateRecord]) -> list[str]:
     if not updates or not (updates[-1].old or updates[-1].new):
-        return ["Accuracy before and after an update was not measured."]
+        return [_("Accuracy before and after an update was not measured.")]
     last = updates[-1]
-    changes = f"{describe_change('on new subjects', last.new)}; {describe_change('on old subjects', last.old)}"
-    return [f"Accuracy on test items, which the gate does not use: {changes}."]
+    new, old = describe_change(_("on new subjects"), last.new), describe_change(_("on old subjects"), last.old)
+    return [_("Accuracy on test items, which the gate does not use: {new}; {old}.", new=new, old=old)]
 
 
 def _where(timeline: LanguageTimeline, decision: DecisionRecord) -> str:
     prompts = timeline.prompts_seen_at(decision)
     if prompts is not None:
-        return f" at prompt {prompts}"
-    return f" on {format_time(decision.time)}" if decision.time is not None else ""
-
-
-def _because(decision: DecisionRecord) -> str:
-    """The reason as the end of a sentence. The verdict at the start of a gate's reason is removed."""
-    reason = _VERDICT.sub("", (decision.reason or "").strip().rstrip("."))
-    return f": {reason}." if reason else "."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+        return " " + _("at prompt {prompt}", prompt=prompts)
+    return " " + _("on {time}", time=format_time(decision.time)) if decision.time is not None else ""

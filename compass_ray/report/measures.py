@@ -19,13 +19,15 @@ from compass_ray.core.choice_measures import ItemMeasures, MeasureSummary, mean_
 from compass_ray.core.families import join_families
 from compass_ray.records.evaluations import ScoredItems, TextRecord
 from compass_ray.report.comparison import MEAN, low_subjects
-from compass_ray.report.run_reader import METHODS, RunReader, language_name
+from compass_ray.report.run_reader import METHODS, RunReader, language_name, method_name
+from compass_ray.translations import mark
+from compass_ray.translations import translate as _
 
 MeasureScope = Literal["low", "other", "all"]
 MEASURE_SCOPES: Mapping[MeasureScope, str] = {
-    "low": "under-represented subjects",
-    "other": "other subjects",
-    "all": "all subjects",
+    "low": mark("under-represented subjects"),
+    "other": mark("other subjects"),
+    "all": mark("all subjects"),
 }
 
 
@@ -46,7 +48,7 @@ class MeasureRow:
     @property
     def name(self) -> str:
         """Display name of the language."""
-        return f"mean of {self.languages}" if self.language == MEAN else language_name(self.language)
+        return _("mean of {count}", count=self.languages) if self.language == MEAN else language_name(self.language)
 
 
 @dataclass(frozen=True)
@@ -165,10 +167,10 @@ def _describe_missing(found: Sequence[_MeasuredItems]) -> Iterator[str]:
     notes: dict[str, list[str]] = {}
     for items in found:
         if items.former:
-            names = ", ".join(METHODS[method] for method in items.former)
-            note = f"Evaluations of a former version have no measures (--force evaluate makes them again), {names}"
+            names = ", ".join(method_name(method) for method in items.former)
+            note = _("Evaluations of a former version have no measures (--force evaluate makes them again), {names}", names=names)
             notes.setdefault(note, []).append(language_name(items.language))
         if items.truncated:
-            note = f"{items.truncated} items excluded, because a reply is longer than train.max_tokens"
+            note = _("{count} items excluded, because a reply is longer than train.max_tokens", count=items.truncated)
             notes.setdefault(note, []).append(language_name(items.language))
     yield from (f"{note}: {', '.join(names)}." for note, names in notes.items())

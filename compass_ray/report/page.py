@@ -1,4 +1,4 @@
-"""Builder of the report page: a self-contained ``index.html``, with its plots also as PNG files next to it.
+"""Builder of the report page: a self-contained ``index.html``, with its plots also as SVG files next to it.
 
 Key property: the page needs no other file and no network. Its fingerprint covers the fingerprints of everything it shows, so
 it is rebuilt exactly when the run, the settings or this package change. It works on an incomplete run and names what is
@@ -7,7 +7,7 @@ missing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -28,15 +28,19 @@ from compass_ray.artifacts import (
     read_attempts,
 )
 from compass_ray.config import RunConfig
-from compass_ray.report.blocks import ReportSection
+from compass_ray.report.blocks import ReportHeader, ReportSection
 from compass_ray.report.comparison import Comparison, compare
-from compass_ray.report.run_reader import METHODS, RunReader, is_version
+from compass_ray.report.header import build_header
+from compass_ray.report.run_reader import METHODS, RunReader, is_version, language_name
 from compass_ray.report.sections import accuracy, added_rows, gaps, measures, reproducibility, timing, traffic, training_curves
+from compass_ray.report.style import dark_palette
 from compass_ray.texts import make_visible
+from compass_ray.translations import current_language, direction_of, mark, use_language
+from compass_ray.translations import translate as _
 
 PAGE = "index.html"
 _MONITOR = ("checks.jsonl", "decisions.jsonl")
-_SOURCES = (".py", ".j2", ".css")
+_SOURCES = (".py", ".j2", ".css", ".po")
 
 
 def build_report(run: RunDir, config: RunConfig) -> Manifest:
@@ -53,12 +57,15 @@ def build_report(run: RunDir, config: RunConfig) -> Manifest:
         return current
     manifests = shown_manifests(reader, config)
     identity = _identity(run, config, manifests)
-    comparison = compare(run, config)
-    sections = _sections(reader, config, comparison, manifests)
+    with use_language(config.report.language):
+        comparison = compare(run, config)
+        sections = _sections(reader, config, comparison, manifests)
+        header = build_header(reader, config, comparison, manifests, _attempts(run))
+        page = render(run.path.rsplit("/", 1)[-1], sections, header=header, languages=config.languages)
     writer = run.report.begin(identity)
     for picture in (p for section in sections for p in section.pictures):
         writer.write_bytes(picture.file, picture.data)
-    writer.write_bytes(PAGE, render(run.path.rsplit("/", 1)[-1], sections).encode())
+    writer.write_bytes(PAGE, page.encode())
     return writer.publish({"pictures": sum(len(s.pictures) for s in sections)})
 
 
@@ -68,15 +75,47 @@ def find_current(run: RunDir, config: RunConfig) -> Manifest | None:
     return existing if existing and existing.fingerprint == identity.fingerprint else None
 
 
-def render(name: str, sections: list[ReportSection], *, kind: str = "run") -> str:
-    """Render sections as the HTML page of a run, or of another ``kind``. All content of the sections is escaped."""
+_KINDS = {
+    "run": (mark("Run"), mark("Made by compass-ray {version} from the artifacts of this run.")),
+    "experiment": (mark("Experiment"), mark("Made by compass-ray {version} from the runs of this experiment.")),
+}
+"""Title and last line of each kind of page."""
+
+
+def render(
+    name: str,
+    sections: list[ReportSection],
+    *,
+    kind: str = "run",
+    header: ReportHeader | None = None,
+    languages: Sequence[str] = (),
+) -> str:
+    """Render sections as the HTML page of a run, or of another ``kind``, in the current language. All content is escaped.
+
+    With several ``languages``, the page can be reduced to the parts of one of them, without a script.
+    """
     folder = resources.files("compass_ray.report")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, finalize=_finalize
     )
     template = environment.from_string((folder / "page.html.j2").read_text("utf-8"))
     style = Markup((folder / "page.css").read_text("utf-8"))
-    return template.render(kind=kind, name=name, sections=sections, style=style, version=__version__)
+    title, made = _KINDS[kind]
+    filters = {code: language_name(code) for code in languages}
+    return template.render(
+        _=_,
+        name=name,
+        title=_(title),
+        made=_(made, version=__version__),
+        header=header,
+        sections=sections,
+        style=style,
+        palette=Markup(dark_palette()),
+        language=current_language(),
+        direction=direction_of(current_language()),
+        filters=filters,
+        codes={shown: code for code, shown in filters.items()},
+    )
 
 
 def _finalize(value: Any) -> Any:
@@ -128,8 +167,9 @@ def _attempts(run: RunDir) -> list[Attempt]:
 
 
 def _source_hash() -> str:
-    """Hash of this package's source, so that a new version rebuilds the page."""
-    return content_hash(*(file.read_text("utf-8") for file in _walk(resources.files("compass_ray.report"))))
+    """Hash of the source of this package and of the translations, so that a new version rebuilds the page."""
+    folders = (resources.files("compass_ray.report"), resources.files("compass_ray.translations"))
+    return content_hash(*(file.read_text("utf-8") for folder in folders for file in _walk(folder)))
 
 
 def _walk(folder: Traversable) -> list[Traversable]:

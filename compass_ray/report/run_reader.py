@@ -6,6 +6,7 @@ and names what is missing. Only complete artifacts are read. Nothing is computed
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -32,25 +33,51 @@ from compass_ray.records.decisions import Decision, parse_decision
 from compass_ray.records.evaluations import EvaluationRecord, ScoredItems
 from compass_ray.records.training import HistoryRecord
 from compass_ray.records.updates import GateRecord, UpdateRecord
+from compass_ray.translations import ENGLISH, current_language, mark, translate
 
 METHODS: Mapping[str, str] = {
-    "zero_shot": "zero-shot",
-    "target": "target",
-    "all": "all data",
-    "random": "random",
-    "langrank": "LangRank",
-    "langsim": "LangSim",
-    "dsir": "DSIR",
-    "nearest": "nearest",
-    "round_robin": "round robin",
-    "placebo": "placebo",
-    "oracle": "oracle",
-    "own_repeated": "own rows repeated",
-    **{f"quantile_{number}": f"quantile {number}" for number in range(1, 6)},
-    "compass_fft": "COMPASS-FFT",
-    "compass": "COMPASS",
+    "zero_shot": mark("zero-shot"),
+    "target": mark("target"),
+    "all": mark("all data"),
+    "random": mark("random"),
+    "langrank": mark("LangRank"),
+    "langsim": mark("LangSim"),
+    "dsir": mark("DSIR"),
+    "nearest": mark("nearest"),
+    "round_robin": mark("round robin"),
+    "placebo": mark("placebo"),
+    "oracle": mark("oracle"),
+    "own_repeated": mark("own rows repeated"),
+    "quantile_1": mark("quantile 1"),
+    "quantile_2": mark("quantile 2"),
+    "quantile_3": mark("quantile 3"),
+    "quantile_4": mark("quantile 4"),
+    "quantile_5": mark("quantile 5"),
+    "compass_fft": mark("COMPASS-FFT"),
+    "compass": mark("COMPASS"),
 }
-"""Display names of the compared methods, in the order of the tables."""
+"""Display names of the compared methods, in the order of the tables. `method_name` translates them."""
+METHOD_DESCRIPTIONS: Mapping[str, str] = {
+    "zero_shot": mark("the base model without an adapter"),
+    "target": mark("an adapter of the language's own rows only"),
+    "all": mark("one adapter of all rows of all languages"),
+    "random": mark("own rows and rows of other languages drawn at random"),
+    "langrank": mark("own rows and rows of the languages that a trained ranker puts first"),
+    "langsim": mark("own rows and rows of the typologically most similar languages"),
+    "dsir": mark("own rows and rows drawn by importance weights of their n-grams"),
+    "nearest": mark("own rows and the rows most similar to a guide prompt"),
+    "round_robin": mark("own rows and, in turn for each guide prompt, the most similar row left"),
+    "placebo": mark("as COMPASS, with the quotas of the clusters permuted at random"),
+    "oracle": mark("as COMPASS, with the true subjects instead of clusters"),
+    "own_repeated": mark("own rows, some of them repeated"),
+    **{
+        f"quantile_{number}": mark("own rows and rows at random from one fifth by distance to the guide prompts")
+        for number in range(1, 6)
+    },
+    "compass_fft": mark("the rows of COMPASS, with all parameters of the model trained"),
+    "compass": mark("own rows and rows drawn from the clusters in which the language has too few"),
+}
+"""What each method trains, in one phrase."""
 
 _SCORED_COLUMNS = ["item_id", "subject", "answer", "predicted", "log_probs"]
 _MEASURED_COLUMNS = ("log_prob_sums", "characters", "bytes", "family", "truncated")
@@ -60,6 +87,11 @@ _VERSION = re.compile(r"v\d+")
 
 R = TypeVar("R", bound=Record)
 F = TypeVar("F", bound=FileRecord)
+
+
+def method_name(method: str) -> str:
+    """Display name of a method in the current language; the method itself if it is unknown."""
+    return translate(METHODS[method]) if method in METHODS else method
 
 
 class RunReader:
@@ -195,6 +227,14 @@ class RunReader:
         """All turns (role and content) of pool rows that are conversations, by row_id."""
         return {row["row_id"]: tuple(row["messages"]) for row in self._pool_rows(row_ids) if row.get("messages")}
 
+    def responses(self, row_ids: list[str]) -> dict[str, str]:
+        """Responses of pool rows by row_id. Rows that are not in the pool are omitted."""
+        if not row_ids or not _has(self.run.pool, "rows.parquet"):
+            return {}
+        table = self.run.pool.read_table("rows.parquet", ["row_id", "response"])
+        found = table.filter(pc.is_in(table["row_id"], pa.array(row_ids, pa.string()))).to_pylist()
+        return {row["row_id"]: row["response"] for row in found}
+
     def _pool_rows(self, row_ids: list[str]) -> list[dict[str, Any]]:
         if not row_ids or not _has(self.run.pool, "rows.parquet"):
             return []
@@ -228,12 +268,24 @@ def _version_sort_key(version: str) -> tuple[bool, int, str]:
 
 
 def language_name(code: str) -> str:
-    """The English name of a language with its code; the code alone for auxiliary languages.
+    """The name of a language in the current language, with its code; the code alone if the name is unknown.
 
-    >>> language_name("sw"), language_name("bul")
-    ('Swahili (sw)', 'bul')
+    >>> language_name("sw"), language_name("bul"), language_name("xyz")
+    ('Swahili (sw)', 'Bulgarian (bul)', 'xyz')
     """
-    return f"{LANGUAGES[code].name} ({code})" if code in LANGUAGES else code
+    known = LANGUAGES.get(code)
+    name = known.name if known and current_language() == ENGLISH else _cldr_name(code, current_language())
+    return f"{name} ({code})" if name else code
+
+
+@functools.cache
+def _cldr_name(code: str, language: str) -> str | None:
+    """The name of a language in another one, by CLDR."""
+    from babel.core import Locale, get_global
+
+    names = Locale.parse(language).languages
+    short = get_global("language_aliases").get(code, code).split("_")[0]
+    return cast(str | None, names.get(code) or names.get(short))
 
 
 def format_time(time: float | str | None) -> str:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 from compass_ray.config import RunConfig
 from compass_ray.records.training import HistoryRecord
-from compass_ray.report.run_reader import METHODS, RunReader
+from compass_ray.report.run_reader import METHODS, RunReader, method_name
+from compass_ray.translations import mark
+from compass_ray.translations import translate as _
 
-_REMEDY = "Set train.tokens to compare at equal cost."
+_REMEDY = mark("Set train.tokens to compare at equal cost.")
 _NAMED = 5
 """Adapters to train again that a sentence names."""
 
@@ -30,10 +32,17 @@ class TrainingCost:
 
     def describe(self, *, units: bool = True) -> str:
         """Tokens and steps, as ``5,120 tokens in 40 steps``, or without ``units`` as ``5,120 in 40``."""
-        tokens = f"{self.tokens:,.0f}{' tokens' if units else ''}"
-        if self.steps is None:
-            return tokens
-        return f"{tokens} in {self.steps:,.0f}{(' step' if self.steps == 1 else ' steps') if units else ''}"
+        tokens, steps = f"{self.tokens:,.0f}", None if self.steps is None else f"{self.steps:,.0f}"
+        if steps is None:
+            return _("{tokens} tokens", tokens=tokens) if units else tokens
+        if not units:
+            return _("{tokens} in {steps}", tokens=tokens, steps=steps)
+        one = self.steps == 1
+        return (
+            _("{tokens} tokens in 1 step", tokens=tokens)
+            if one
+            else _("{tokens} tokens in {steps} steps", tokens=tokens, steps=steps)
+        )
 
 
 @dataclass(frozen=True)
@@ -56,20 +65,32 @@ class TrainingCosts:
             return ""
         first = next(iter(self.methods.values()))
         if self.is_equal:
-            return f"Methods were trained at equal cost: {first.describe()} for each adapter (prompts and replies)."
-        unknown = [METHODS.get(method, method) for method, cost in self.methods.items() if cost.steps is None]
+            return _("Methods were trained at equal cost: {cost} for each adapter (prompts and replies).", cost=first.describe())
+        unknown = [method_name(method) for method, cost in self.methods.items() if cost.steps is None]
         if unknown and all(cost.tokens == first.tokens for cost in self.methods.values()):
-            whose = "Their steps" if len(unknown) == len(self.methods) else f"Steps of {', '.join(unknown)}"
+            every = len(unknown) == len(self.methods)
             return _join(
-                f"Methods were trained on equal numbers of tokens ({first.tokens:,.0f}). {whose} are not recorded.",
+                _("Methods were trained on equal numbers of tokens ({tokens}).", tokens=f"{first.tokens:,.0f}"),
+                _("Their steps are not recorded.")
+                if every
+                else _("Steps of {methods} are not recorded.", methods=", ".join(unknown)),
                 _retrain(self.to_retrain),
             )
         listed = [
-            f"{METHODS.get(method, method)} {cost.describe(units=number == 0)}"
+            f"{method_name(method)} {cost.describe(units=number == 0)}"
             for number, (method, cost) in enumerate(self.methods.items())
         ]
-        over = f" (means over {self.languages} languages)" if self.languages > 1 else ""
-        return f"Methods were not trained at equal cost: {', '.join(listed)}{over}. {_retrain(self.to_retrain) or _REMEDY}"
+        costs = ", ".join(listed)
+        found = (
+            _(
+                "Methods were not trained at equal cost: {costs} (means over {count} languages).",
+                costs=costs,
+                count=self.languages,
+            )
+            if self.languages > 1
+            else _("Methods were not trained at equal cost: {costs}.", costs=costs)
+        )
+        return f"{found} {_retrain(self.to_retrain) or _(_REMEDY)}"
 
 
 def read_costs(reader: RunReader, config: RunConfig) -> TrainingCosts:
@@ -126,8 +147,10 @@ def _retrain(adapters: Sequence[str]) -> str:
     """The advice to train adapters again; empty without any."""
     if not adapters:
         return ""
-    more = f" and {len(adapters) - _NAMED:,} more" if len(adapters) > _NAMED else ""
-    return f"Train again with --force train: {', '.join(adapters[:_NAMED])}{more}."
+    names, more = ", ".join(adapters[:_NAMED]), len(adapters) - _NAMED
+    if more > 0:
+        return _("Train again with --force train: {names} and {count} more.", names=names, count=f"{more:,}")
+    return _("Train again with --force train: {names}.", names=names)
 
 
 def _join(*sentences: str) -> str:

@@ -148,9 +148,9 @@ def test_the_report_loads_no_other_file(adapted: RunDir, small: RunConfig) -> No
     assert loaded == []
     assert not re.search(r"@import|url\((?!['\"]?(?:data:|#))", page)
     assert all(LANGUAGES[code].name in page for code in small.languages)
-    pictures = [file for file in adapted.report.files() if file.endswith(".png")]
+    pictures = [file for file in adapted.report.files() if file.endswith(".svg")]
     assert pictures
-    assert all(adapted.report.read_bytes(picture).startswith(b"\x89PNG") for picture in pictures)
+    assert all(adapted.report.read_bytes(picture).startswith(b"<?xml") for picture in pictures)
 
 
 def test_the_command_prints_the_comparison_and_the_path_of_the_report(adapted: RunDir) -> None:

@@ -226,7 +226,7 @@ def _languages(analysis: Analysis) -> Iterator[Block]:
         rows = [(f"{each.a} less {each.b}", *(_of_language(each, code) for code in codes)) for each in shown]
         if rows:
             text = f"Gains in {NAMES[measure]} over target and random."
-            yield PlotsBlock([plot_image(f"{measure}.png", plot_contrasts(shown, measure), text)])
+            yield PlotsBlock([plot_image(f"{measure}.svg", plot_contrasts(shown, measure), text)])
             header = ("contrast", *(f"{code} (left out)" if code in analysis.excluded else code for code in codes))
             yield TableBlock(f"By language, {NAMES[measure]}, with intervals over items", header, rows, folded=True)
         families = [each for each in analysis.families if each.measure == measure]

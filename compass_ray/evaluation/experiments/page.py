@@ -83,7 +83,7 @@ def _accuracy(outcomes: ExperimentOutcomes, tables: list[ResultTable]) -> Iterat
             yield PlotsBlock(
                 [
                     plot_image(
-                        f"accuracy-{scope}.png",
+                        f"accuracy-{scope}.svg",
                         figure,
                         f"{name} by method and variant, as in the table.",
                     )
@@ -116,7 +116,7 @@ def _gap(outcomes: ExperimentOutcomes, tables: list[ResultTable]) -> Iterator[Bl
     if len(outcomes.variants) <= _MAX_PLOTTED_VARIANTS:
         figure = plots.plot_gaps(outcomes.variants, "Divergence by variant")
         yield PlotsBlock(
-            [plot_image("gap.png", figure, "Divergence from the guide set before and after selection, by variant and method.")]
+            [plot_image("gap.svg", figure, "Divergence from the guide set before and after selection, by variant and method.")]
         )
 
 

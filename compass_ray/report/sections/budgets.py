@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from compass_ray.records.budgets import BudgetRecord
 from compass_ray.report.blocks import Block, TableBlock, format_number
 from compass_ray.report.run_reader import RunReader, language_name
+from compass_ray.translations import mark
+from compass_ray.translations import translate as _
+
+_RULES = {"tuned": mark("trials"), "predicted": mark("forecast")}
+"""Display names of the rules that find a budget."""
 
 
 def blocks(reader: RunReader, languages: tuple[str, ...]) -> Iterator[Block]:
@@ -18,7 +23,7 @@ def blocks(reader: RunReader, languages: tuple[str, ...]) -> Iterator[Block]:
         (
             language_name(code),
             f"{budget.budget:g}",
-            budget.rule,
+            _(_RULES.get(budget.rule, budget.rule)),
             format_number(budget.forecast.suggestion, 1),
             format_number(budget.loss, 3),
             str(len(budget.trials)),
@@ -26,15 +31,24 @@ def blocks(reader: RunReader, languages: tuple[str, ...]) -> Iterator[Block]:
         )
         for code, budget in found.items()
     ]
-    header = ("language", "budget", "found by", "forecast", "loss, nats", "trials", "stopped early")
-    yield TableBlock("The budget of each language: rows to add, as a factor of its own rows", header, rows)
+    header = (
+        _("language"),
+        _("budget"),
+        _("found by"),
+        _("forecast"),
+        _("loss, nats"),
+        _("trials"),
+        _("stopped early"),
+    )
+    yield TableBlock(_("The budget of each language: rows to add, as a factor of its own rows"), header, rows)
     if trials := [row for code, budget in found.items() for row in _trials(code, budget)]:
-        yield TableBlock("All budget trials", ("language", "budget", "rows", "epochs", "loss, nats", ""), trials, folded=True)
+        columns = (_("language"), _("budget"), _("rows"), _("epochs"), _("loss, nats"), "")
+        yield TableBlock(_("All budget trials"), columns, trials, folded=True)
 
 
 def _trials(code: str, budget: BudgetRecord) -> Iterator[tuple[str, ...]]:
     for trial in budget.trials:
-        outcome = "chosen" if trial.budget == budget.budget else "stopped early" if trial.stopped else ""
+        outcome = _("chosen") if trial.budget == budget.budget else _("stopped early") if trial.stopped else ""
         yield (
             language_name(code),
             f"{trial.budget:g}",

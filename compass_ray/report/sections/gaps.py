@@ -21,11 +21,12 @@ from compass_ray.report.blocks import (
     plot_image,
 )
 from compass_ray.report.comparison import format_percent
-from compass_ray.report.explain_text import describe_quota
-from compass_ray.report.plots import cluster_names, furthest_clusters, plot_gap
+from compass_ray.report.explain_text import describe_quota, shorten_turns
+from compass_ray.report.plots import cluster_names, furthest_clusters, plot_gap, widest_share
 from compass_ray.report.run_reader import RunReader, language_name
 from compass_ray.report.sections import budgets, methods_gap
 from compass_ray.report.warnings import find_warnings
+from compass_ray.translations import translate as _
 
 _MAX_CARDS = 8
 _MAX_CARDS_PER_LANGUAGE = 3
@@ -37,25 +38,27 @@ def section(reader: RunReader, languages: tuple[str, ...]) -> ReportSection:
         code: allocation for code in languages if (allocation := reader.allocation("compass", code)) and allocation.n_guide
     }
     if not allocations:
-        return ReportSection("gap", "Where was the gap?", [missing_note("This run has no COMPASS selection yet.")])
+        return ReportSection("gap", _("Where was the gap?"), [missing_note(_("This run has no COMPASS selection yet."))])
     blocks: list[Block] = [
         TextBlock(
-            "A gap is a cluster with a larger share of the guide prompts than of the training rows. The divergence between "
-            "the two distributions over all clusters and noise is 0 bits if they are equal, and 1 bit if they do not overlap."
+            _(
+                "A gap is a cluster with a larger share of the guide prompts than of the training rows. The divergence between "
+                "the two distributions over all clusters and noise is 0 bits if they are equal, and 1 bit if they do not overlap."
+            )
         ),
-        *(TextBlock(f"Note: {warning}.") for warning in find_warnings(reader, languages)),
+        *(TextBlock(_("Caution: {warning}.", warning=warning), tone="caution") for warning in find_warnings(reader, languages)),
         _divergences(allocations),
         *budgets.blocks(reader, languages),
         *methods_gap.blocks(reader, languages),
         *_pictures(reader, allocations),
         *_cards(reader, allocations),
         *(
-            missing_note(f"{language_name(code)} has no COMPASS selection with guide prompts.")
+            missing_note(_("{language} has no COMPASS selection with guide prompts.", language=language_name(code)))
             for code in languages
             if code not in allocations
         ),
     ]
-    return ReportSection("gap", "Where was the gap?", blocks)
+    return ReportSection("gap", _("Where was the gap?"), blocks)
 
 
 def _divergences(allocations: Mapping[str, AllocationRecord]) -> TableBlock:
@@ -69,28 +72,33 @@ def _divergences(allocations: Mapping[str, AllocationRecord]) -> TableBlock:
         )
         for code, allocation in allocations.items()
     ]
-    header = ("language", "before, bits", "after, bits", "guide prompts", "in noise")
-    return TableBlock("Divergence of the training rows from the guide set, before and after selection", header, rows)
+    header = (_("language"), _("before, bits"), _("after, bits"), _("guide prompts"), _("in noise"))
+    return TableBlock(_("Divergence of the training rows from the guide set, before and after selection"), header, rows)
 
 
 def _pictures(reader: RunReader, allocations: Mapping[str, AllocationRecord]) -> Iterator[Block]:
     if allocations:
-        yield PlotsBlock([_picture(reader, allocation) for allocation in allocations.values()])
+        widest = max(map(widest_share, allocations.values()))
+        yield PlotsBlock([_picture(reader, allocation, widest) for allocation in allocations.values()])
 
 
-def _picture(reader: RunReader, allocation: AllocationRecord) -> PlotImage:
+def _picture(reader: RunReader, allocation: AllocationRecord, widest: float) -> PlotImage:
     shares, indices = allocation.gap, furthest_clusters(allocation)
     names = cluster_names(allocation, reader.sweep(allocation.language))
     columns = (shares.p_eval, shares.p_before, shares.p_after)
     rows = [(names[index], *(format_percent(float(column[index])) for column in columns)) for index in indices]
-    header = ("cluster", "guide, %", "before, %", "after, %")
+    header = (_("cluster"), _("guide, %"), _("before, %"), _("after, %"))
     name = language_name(allocation.language)
-    numbers = TableBlock(f"{name}: share of each cluster", header, rows, folded=True)
-    alt = (
-        f"{name}: shares of the {len(indices)} clusters with the largest gaps, of {len(names)}, in guide prompts and in "
-        f"training rows before and after selection. The table below the plot has the numbers."
+    numbers = TableBlock(_("{language}: share of each cluster", language=name), header, rows, folded=True)
+    alt = _(
+        "{language}: shares of the {shown} clusters with the largest gaps, of {count}, in guide prompts and in "
+        "training rows before and after selection. The table below the plot has the numbers.",
+        language=name,
+        shown=len(indices),
+        count=len(names),
     )
-    return plot_image(f"gap-{allocation.language}.png", plot_gap(allocation, reader.sweep(allocation.language)), alt, numbers)
+    figure = plot_gap(allocation, reader.sweep(allocation.language), widest)
+    return plot_image(f"gap-{allocation.language}.svg", figure, alt, numbers, allocation.language)
 
 
 def _cards(reader: RunReader, allocations: Mapping[str, AllocationRecord]) -> Iterator[Block]:
@@ -102,17 +110,28 @@ def _cards(reader: RunReader, allocations: Mapping[str, AllocationRecord]) -> It
     for (name, number), code in wanted.items():
         sharing = {c: allocation for c, allocation in allocations.items() if reader.clusters(c).name == name}
         if cluster := reader.cluster(code, number):
-            cards.append(_card(cluster, sharing, "" if len(sharing) == len(allocations) else f" of {language_name(code)}"))
+            cards.append(_card(cluster, sharing, "" if len(sharing) == len(allocations) else code))
     if cards:
-        yield CardsBlock("Clusters with the largest gaps", cards[:_MAX_CARDS])
+        yield CardsBlock(_("Clusters with the largest gaps"), cards[:_MAX_CARDS])
 
 
 def _card(cluster: ClusterRecord, allocations: Mapping[str, AllocationRecord], owner: str) -> NoteCard:
-    title = f"Cluster {cluster.cluster}{owner}" + (f": mostly {cluster.subject}" if cluster.subject else "")
+    title = _("Cluster {number}", number=cluster.cluster)
+    if owner:
+        title = _("Cluster {number} of {language}", number=cluster.cluster, language=language_name(owner))
+    if cluster.subject:
+        title = _("{cluster}: mostly {subject}", cluster=title, subject=cluster.subject)
     most = sorted(cluster.languages.items(), key=lambda item: (-item[1], item[0]))[:5]
-    lines = [f"{cluster.size} pool rows, most in {', '.join(f'{language_name(c)} {n}' for c, n in most)}."]
+    lines = [
+        _(
+            "{count} pool rows, most in {languages}.",
+            count=cluster.size,
+            languages=", ".join(f"{language_name(c)} {n}" for c, n in most),
+        )
+    ]
     for code, allocation in allocations.items():
         quota = next((q for q in allocation.clusters if q.cluster == cluster.cluster), None)
         if quota and (quota.n_eval or quota.selected):
             lines.append(describe_quota(code, quota))
-    return NoteCard(title, lines, [PromptQuote(e.prompt, e.language, language_name(e.language)) for e in cluster.examples[:3]])
+    quotes = [PromptQuote(shorten_turns(e.prompt), e.language, language_name(e.language)) for e in cluster.examples[:3]]
+    return NoteCard(title, lines, quotes, owner)

@@ -9,24 +9,35 @@ from compass_ray.core.choice_measures import MeasureSummary
 from compass_ray.report.blocks import Block, ReportSection, TableBlock, TextBlock, format_number, missing_note
 from compass_ray.report.comparison import format_percent
 from compass_ray.report.measures import MEASURE_SCOPES, MeasureRow, MeasureRows, MeasureScope, measure
-from compass_ray.report.run_reader import METHODS, RunReader, language_name
+from compass_ray.report.run_reader import RunReader, language_name, method_name
+from compass_ray.translations import mark
+from compass_ray.translations import translate as _
 
-PRIMARY_HEADER = ("bits per byte", "probability, %", "chance, %")
+PRIMARY_HEADER = (mark("bits per byte"), mark("probability, %"), mark("chance, %"))
 SECONDARY_HEADER = (
-    "accuracy by bytes, %",
-    "by characters, %",
-    "by sum, %",
-    "chance, %",
-    "Brier score",
-    "its chance",
+    mark("accuracy by bytes, %"),
+    mark("by characters, %"),
+    mark("by sum, %"),
+    mark("chance, %"),
+    mark("Brier score"),
+    mark("its chance"),
 )
-EXPLANATION = (
+EXPLANATION = mark(
     "Bits per byte: -log2 of the probability of the correct reply, for each of its bytes; lower is better. Probability: that of "
     "the correct option, from a softmax over the options of log-probability for each byte. Chance is the probability of a choice "
     "at random. The end of turn does not count. Families of items weigh alike, and so do languages. All methods of a language "
     "answered the same items."
 )
-_LETTERS = "The options were scored by their letters, so bits per byte and probability are those of the letter."
+_TEXT_HEADER = (
+    mark("language"),
+    mark("method"),
+    mark("bits per byte"),
+    mark("perplexity of tokens"),
+    mark("lines"),
+    mark("tokens"),
+    mark("bytes"),
+)
+_LETTERS = mark("The options were scored by their letters, so bits per byte and probability are those of the letter.")
 
 
 def section(reader: RunReader, config: RunConfig) -> ReportSection:
@@ -36,8 +47,8 @@ def section(reader: RunReader, config: RunConfig) -> ReportSection:
     if measured.rows:
         blocks = [*_blocks(measured, config), *blocks]
     elif not blocks:
-        blocks = [missing_note("No method has been evaluated in any language.")]
-    return ReportSection("measures", "What do other measures say?", blocks)
+        blocks = [missing_note(_("No method has been evaluated in any language."))]
+    return ReportSection("measures", _("What do other measures say?"), blocks)
 
 
 def format_primary(summary: MeasureSummary) -> tuple[str, ...]:
@@ -54,7 +65,7 @@ def format_secondary(summary: MeasureSummary) -> tuple[str, ...]:
 def _blocks(measured: MeasureRows, config: RunConfig) -> Iterator[Block]:
     first, *others = [scope for scope in MEASURE_SCOPES if measured.rows_in(scope)]
     yield _primary(measured, first, folded=False)
-    yield TextBlock(EXPLANATION if config.evaluate.scoring == "option" else f"{EXPLANATION} {_LETTERS}")
+    yield TextBlock(_(EXPLANATION) if config.evaluate.scoring == "option" else f"{_(EXPLANATION)} {_(_LETTERS)}")
     for scope in others:
         yield _primary(measured, scope, folded=True)
     for scope in (first, *others):
@@ -66,7 +77,7 @@ def _blocks(measured: MeasureRows, config: RunConfig) -> Iterator[Block]:
 
 
 def _primary(measured: MeasureRows, scope: MeasureScope, *, folded: bool) -> TableBlock:
-    text = ("text, bits per byte",) if measured.texts else ()
+    text = (_("text, bits per byte"),) if measured.texts else ()
     rows = [
         (
             *_names(row),
@@ -76,14 +87,15 @@ def _primary(measured: MeasureRows, scope: MeasureScope, *, folded: bool) -> Tab
         )
         for row in measured.rows_in(scope)
     ]
-    header = ("language", "method", *PRIMARY_HEADER, "items", *text)
-    return _table(f"Primary measures on {MEASURE_SCOPES[scope]}", header, rows, measured.rows_in(scope), folded=folded)
+    header = (_("language"), _("method"), *map(_, PRIMARY_HEADER), _("items"), *text)
+    caption = _("Primary measures on {scope}", scope=_(MEASURE_SCOPES[scope]))
+    return _table(caption, header, rows, measured.rows_in(scope), folded=folded)
 
 
 def _secondary(measured: MeasureRows, scope: MeasureScope) -> TableBlock:
     rows = [(*_names(row), *format_secondary(row.mean)) for row in measured.rows_in(scope)]
-    header = ("language", "method", *SECONDARY_HEADER)
-    return _table(f"Secondary measures on {MEASURE_SCOPES[scope]}", header, rows, measured.rows_in(scope))
+    header = (_("language"), _("method"), *map(_, SECONDARY_HEADER))
+    return _table(_("Secondary measures on {scope}", scope=_(MEASURE_SCOPES[scope])), header, rows, measured.rows_in(scope))
 
 
 def _families(measured: MeasureRows, scope: MeasureScope) -> TableBlock:
@@ -92,15 +104,15 @@ def _families(measured: MeasureRows, scope: MeasureScope) -> TableBlock:
         for row in measured.rows_in(scope)
         for family, summary in row.families.items()
     ]
-    header = ("language", "method", "family", *PRIMARY_HEADER, "accuracy by bytes, %", "items")
-    return TableBlock(f"By family of items, on {MEASURE_SCOPES[scope]}", header, rows, numbers=3, folded=True)
+    header = (_("language"), _("method"), _("family"), *map(_, PRIMARY_HEADER), _("accuracy by bytes, %"), _("items"))
+    return TableBlock(_("By family of items, on {scope}", scope=_(MEASURE_SCOPES[scope])), header, rows, numbers=3, folded=True)
 
 
 def _texts(measured: MeasureRows) -> TableBlock:
     rows = [
         (
             language_name(code),
-            METHODS[method],
+            method_name(method),
             format_number(text.bits_per_byte, 3),
             format_number(text.perplexity, 1),
             format_number(text.lines),
@@ -110,12 +122,12 @@ def _texts(measured: MeasureRows) -> TableBlock:
         for code, by in measured.texts.items()
         for method, text in by.items()
     ]
-    header = ("language", "method", "bits per byte", "perplexity of tokens", "lines", "tokens", "bytes")
-    return TableBlock("Plain text of each language (evaluate.texts)", header, rows, numbers=2, folded=True)
+    header = tuple(map(_, _TEXT_HEADER))
+    return TableBlock(_("Plain text of each language (evaluate.texts)"), header, rows, numbers=2, folded=True)
 
 
 def _names(row: MeasureRow) -> tuple[str, str]:
-    return row.name, METHODS[row.method]
+    return row.name, method_name(row.method)
 
 
 def _table(

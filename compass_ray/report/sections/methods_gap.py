@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 
 from compass_ray.report.blocks import Block, HeadingBlock, PlotsBlock, TableBlock, TextBlock, format_number, plot_image
 from compass_ray.report.plots import plot_divergences
-from compass_ray.report.run_reader import METHODS, RunReader, is_version, language_name
+from compass_ray.report.run_reader import METHODS, RunReader, is_version, language_name, method_name
 from compass_ray.report.style import METHOD_STYLES, OTHER_STYLE
+from compass_ray.translations import translate as _
 
 _ADDS_NO_ROWS = ("target", "own_repeated")
 """Methods that add no rows, so their divergence is the one before selection."""
@@ -24,20 +25,22 @@ def blocks(reader: RunReader, languages: tuple[str, ...]) -> Iterator[Block]:
     after = {name: {code: each[name][1] for code, each in made.items() if name in each} for name in _ordered_methods(made)}
     if len(after) < 2:
         return
-    header = ("language", "before", *(METHODS.get(name, name) for name in after))
+    header = (_("language"), _("before"), *(method_name(name) for name in after))
     rows = [
         (language_name(code), format_number(before[code], 3), *(format_number(found.get(code), 3) for found in after.values()))
         for code in before
     ]
-    table = TableBlock("Divergence of each method's training rows from the guide set, in bits", header, rows, folded=True)
+    table = TableBlock(_("Divergence of each method's training rows from the guide set, in bits"), header, rows, folded=True)
     styles = {name: METHOD_STYLES.get(name, OTHER_STYLE) for name in after}
-    alt = (
-        f"Divergence from the guide set by language, before selection and with the rows of {len(after)} methods. "
-        f"The table below the plot has the numbers."
+    alt = _(
+        "Divergence from the guide set by language, before selection and with the rows of {count} methods. "
+        "The table below the plot has the numbers.",
+        count=len(after),
     )
-    yield HeadingBlock("Divergence by method")
+    title = _("Divergence by method")
+    yield HeadingBlock(title)
     yield TextBlock(_describe_lowest(after))
-    yield PlotsBlock([plot_image("divergence-by-method.png", plot_divergences(before, after, styles), alt, table)])
+    yield PlotsBlock([plot_image("divergence-by-method.svg", plot_divergences(before, after, styles, title), alt, table)])
 
 
 def _measured(reader: RunReader, code: str) -> dict[str, tuple[float, float]]:
@@ -59,5 +62,9 @@ def _describe_lowest(after: Mapping[str, Mapping[str, float]]) -> str:
     """In how many of the languages that all methods have each method has the lowest divergence."""
     shared = set.intersection(*(set(found) for found in after.values()))
     wins = {name: sum(found[c] <= min(other[c] for other in after.values()) for c in shared) for name, found in after.items()}
-    counts = ", ".join(f"{METHODS.get(name, name)} {count}" for name, count in wins.items() if count)
-    return f"Languages with selections of all these methods: {len(shared)}. Lowest divergence by method: {counts or 'none'}."
+    counts = ", ".join(f"{method_name(name)} {count}" for name, count in wins.items() if count)
+    return _(
+        "Languages with selections of all these methods: {count}. Lowest divergence by method: {methods}.",
+        count=len(shared),
+        methods=counts or _("none"),
+    )

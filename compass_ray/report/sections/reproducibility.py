@@ -10,8 +10,19 @@ from compass_ray.config import BudgetRule, RunConfig
 from compass_ray.records.clustering import CellRecord, SweepRecord
 from compass_ray.report.blocks import Block, CodeBlock, ReportSection, TableBlock, TextBlock, format_number, missing_note
 from compass_ray.report.run_reader import RunReader, language_name
+from compass_ray.translations import mark
+from compass_ray.translations import translate as _
 
 _MAX_CELLS = 20
+_CLUSTERERS = {"hdbscan": "HDBSCAN", "kmeans": "k-means", "ward": "Ward", "butina": "Taylor-Butina"}
+_WEIGHTS = {"ratio": mark("by ratio"), "deficit": mark("by deficit"), "none": mark("equal")}
+_MODES = {
+    "stochastic": mark("stochastic"),
+    "deterministic": mark("deterministic"),
+    "uniform": mark("uniform"),
+    "nearest": mark("nearest"),
+}
+"""Display names of settings. Others are shown as they are."""
 _SHOWN_ELSEWHERE = {"finished", "seconds"}
 
 
@@ -19,31 +30,44 @@ def section(reader: RunReader, config: RunConfig, manifests: Mapping[str, Manife
     """Everything that is needed to reproduce the run and to compare the results."""
     blocks: list[Block] = [_describe_settings(config), *_sweeps(reader, config), *_stages(manifests), *_versions(manifests)]
     tree = config.model_dump(mode="json", exclude={"resources"})
-    blocks.append(CodeBlock("All settings", json.dumps(tree, indent=2, ensure_ascii=False)))
-    return ReportSection("made", "How was it made?", blocks)
+    blocks.append(CodeBlock(_("All settings"), json.dumps(tree, indent=2, ensure_ascii=False)))
+    return ReportSection("made", _("How was it made?"), blocks)
 
 
 def _describe_settings(config: RunConfig) -> TextBlock:
     names = ", ".join(language_name(code) for code in config.languages)
     select, train = config.select, config.train
     return TextBlock(
-        f"Languages: {names}. Seed {config.seed}. Base model {train.base_model}, encoder "
-        f"{config.embed.encoder}, adapters "
-        f"{train.adapter.kind} with r = {train.adapter.r}. Budget {_budget(select.budget)}, "
-        f"cluster weights by {select.weights}, {select.mode} sampling."
+        _(
+            "Languages: {languages}. Seed: {seed}. Base model: {model}. Encoder: {encoder}. Adapters: {kind}, r = {rank}. "
+            "Budget: {budget}. Cluster weights: {weights}. Sampling: {mode}.",
+            languages=names,
+            seed=config.seed,
+            model=train.base_model,
+            encoder=config.embed.encoder,
+            kind=str(train.adapter.kind).replace("dora", "DoRA").replace("lora", "LoRA"),
+            rank=train.adapter.r,
+            budget=_budget(select.budget),
+            weights=_(_WEIGHTS.get(select.weights, select.weights)),
+            mode=_(_MODES.get(select.mode, select.mode)),
+        )
     )
 
 
 def _budget(budget: float | BudgetRule) -> str:
-    return f"{budget} for each language" if isinstance(budget, str) else f"{budget:g} times the language's own rows"
+    return (
+        _("found for each language")
+        if isinstance(budget, str)
+        else _("{factor} times the language's own rows", factor=f"{budget:g}")
+    )
 
 
 def _sweeps(reader: RunReader, config: RunConfig) -> Iterator[Block]:
     found = {owner: sweep for owner in clustering_keys(config) if (sweep := reader.sweep(owner))}
     if not found:
-        yield missing_note("This run has no clustering yet.")
+        yield missing_note(_("This run has no clustering yet."))
     for owner, sweep in found.items():
-        yield _sweep(sweep, "" if owner == SHARED else f" for {language_name(owner)}")
+        yield _sweep(sweep, "" if owner == SHARED else f" ({language_name(owner)})")
 
 
 def _sweep(sweep: SweepRecord, owner: str) -> TableBlock:
@@ -51,10 +75,23 @@ def _sweep(sweep: SweepRecord, owner: str) -> TableBlock:
     keys = sorted({key for cell in sweep.cells for key in cell.parameters})
     details = sorted({key for cell in ranked[:_MAX_CELLS] for key in cell.details})
     rows = [_cell(cell, keys, details) for cell in ranked[:_MAX_CELLS]]
-    shown = "every cell" if len(ranked) <= _MAX_CELLS else f"the best {_MAX_CELLS} of {len(ranked)} cells"
+    shown = _("the best {shown} of {count} cells", shown=min(_MAX_CELLS, len(ranked)), count=len(ranked))
     return TableBlock(
-        caption=f"Clustering by {sweep.method}{owner} ({sweep.backend}): {shown} of the sweep, the chosen one first",
-        header=(*keys, "score", "clusters", "noise, %", *(key.replace("_", " ") for key in details), "chosen"),
+        caption=_(
+            "Clustering by {method}{owner} on {backend}: {shown} of the sweep, the chosen one first",
+            method=_CLUSTERERS.get(sweep.method, sweep.method),
+            owner=owner,
+            backend=sweep.backend,
+            shown=shown,
+        ),
+        header=(
+            *(key.replace("_", " ") for key in keys),
+            _("score"),
+            _("clusters"),
+            _("noise, %"),
+            *(key.replace("_", " ") for key in details),
+            _("chosen"),
+        ),
         rows=rows,
         numbers=0,
         strong=[index for index, cell in enumerate(ranked[:_MAX_CELLS]) if cell.chosen],
@@ -74,7 +111,7 @@ def _cell(cell: CellRecord, keys: Sequence[str], details: Sequence[str]) -> tupl
         format_number(cell.n_clusters),
         format_number(noise, 1),
         *(_format_detail(cell.details.get(key)) for key in details),
-        "yes" if cell.chosen else "",
+        _("yes") if cell.chosen else "",
     )
 
 
@@ -90,7 +127,7 @@ def _format_detail(value: float | None) -> str:
 
 def _stages(manifests: Mapping[str, Manifest]) -> Iterator[Block]:
     if not manifests:
-        yield missing_note("This run has no complete artifact yet.")
+        yield missing_note(_("This run has no complete artifact yet."))
         return
     rows = [
         (
@@ -103,9 +140,9 @@ def _stages(manifests: Mapping[str, Manifest]) -> Iterator[Block]:
         )
         for name, m in manifests.items()
     ]
-    header = ("artifact", "fingerprint", "rows", "MB", "seconds", "finished")
+    header = (_("artifact"), _("fingerprint"), _("rows"), "MB", _("seconds"), _("finished"))
     yield TableBlock(
-        f"The {len(rows)} artifacts of this run that the page shows",
+        _("The {count} artifacts of this run that the page shows", count=len(rows)),
         header,
         rows,
         numbers=2,
@@ -125,7 +162,7 @@ def _versions(manifests: Mapping[str, Manifest]) -> Iterator[Block]:
             found.setdefault(key, set()).add(value)
     rows = [(key, ", ".join(sorted(values))) for key, values in sorted(found.items())]
     if rows:
-        yield TableBlock("Versions and devices", ("name", "value"), rows, numbers=2, folded=True)
+        yield TableBlock(_("Versions and devices"), (_("name"), _("value")), rows, numbers=2, folded=True)
 
 
 def _flatten(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -14,34 +14,42 @@ from compass_ray.report.blocks import (
     missing_note,
     plot_image,
 )
-from compass_ray.report.plots import adapter_name, plot_training
+from compass_ray.report.plots import adapter_name, loss_range, plot_training
 from compass_ray.report.run_reader import RunReader, language_name
+from compass_ray.translations import translate as _
 
 
 def section(reader: RunReader, languages: tuple[str, ...], served: str) -> ReportSection:
     """Table with one row per adapter, and loss curves."""
-    title = "How did training go?"
+    title = _("How did training go?")
     found = {code: histories for code in languages if (histories := reader.histories(code))}
-    absent = [missing_note(f"{language_name(code)} has no trained adapter.") for code in languages if code not in found]
+    absent = [
+        missing_note(_("{language} has no trained adapter.", language=language_name(code)))
+        for code in languages
+        if code not in found
+    ]
     if not found:
-        return ReportSection("training", title, [missing_note("This run has no trained adapter yet.")])
+        return ReportSection("training", title, [missing_note(_("This run has no trained adapter yet."))])
     rows = [_row(code, adapter_name(v, served), h) for code, histories in found.items() for v, h in histories.items()]
     header = (
-        "language",
-        "adapter",
-        "rows",
-        "epochs",
-        "selected epoch",
-        "validation loss",
-        "tokens",
-        "reply tokens",
-        "steps",
-        "seconds",
+        _("language"),
+        _("adapter"),
+        _("rows"),
+        _("epochs"),
+        _("selected epoch"),
+        _("validation loss"),
+        _("tokens"),
+        _("reply tokens"),
+        _("steps"),
+        _("seconds"),
     )
-    pictures = [_picture(code, histories, served) for code, histories in found.items()]
+    limits = loss_range(found)
+    pictures = [_picture(code, histories, served, limits) for code, histories in found.items()]
     blocks: list[Block] = [
-        TableBlock("Training of every adapter; losses are means in nats per token", header, rows, numbers=2),
-        TextBlock("Solid lines: loss on held-out rows, with a ring at the selected epoch. Dotted lines: loss on training rows."),
+        TableBlock(_("Training of every adapter; losses are means in nats per token"), header, rows, numbers=2),
+        TextBlock(
+            _("Solid lines: loss on held-out rows, with a ring at the selected epoch. Dotted lines: loss on training rows.")
+        ),
         PlotsBlock(pictures),
         *absent,
     ]
@@ -71,10 +79,19 @@ def _row(code: str, name: str, history: HistoryRecord) -> tuple[str, ...]:
     )
 
 
-def _picture(code: str, histories: dict[str, HistoryRecord], served: str) -> PlotImage:
+def _picture(code: str, histories: dict[str, HistoryRecord], served: str, limits: tuple[float, float] | None) -> PlotImage:
     results = [
-        f"{adapter_name(version, served)} {format_number(best_loss(history), 3)} after {len(history.epochs)} epochs"
+        _(
+            "{adapter} {loss} (epochs: {epochs})",
+            adapter=adapter_name(version, served),
+            loss=format_number(best_loss(history), 3),
+            epochs=len(history.epochs),
+        )
         for version, history in histories.items()
     ]
-    alt = f"{language_name(code)}, loss by epoch. Validation loss of the selected epoch: {'; '.join(results)}."
-    return plot_image(f"training-{code}.png", plot_training(code, histories, served), alt)
+    alt = _(
+        "{language}, loss by epoch. Validation loss of the selected epoch: {results}.",
+        language=language_name(code),
+        results="; ".join(results),
+    )
+    return plot_image(f"training-{code}.svg", plot_training(code, histories, served, limits), alt, language=code)

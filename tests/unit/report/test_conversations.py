@@ -11,6 +11,7 @@ from compass_ray import schemas
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.report.explain import explain_row
+from compass_ray.report.explain_text import shorten_turns
 from compass_ray.report.run_reader import RunReader
 from compass_ray.report.sections import added_rows
 from compass_ray.report.selected_rows import read_selected_rows, write_rows
@@ -52,5 +53,11 @@ def test_the_list_of_rows_has_the_conversation(run: RunDir, row_id: str, tmp_pat
     assert "user: Mji mkuu?" in (tmp_path / "rows.csv").read_text("utf-8")
 
 
-def test_the_samples_of_the_report_show_the_conversation(run: RunDir, config: RunConfig, row_id: str) -> None:
-    assert repr(TEXT)[1:-1] in str(added_rows.section(RunReader(run), config.languages).blocks)
+def test_the_samples_of_the_report_show_the_start_of_the_conversation(run: RunDir, config: RunConfig, row_id: str) -> None:
+    shown = "system: Be brief.\nuser: Habari?\nassistant: Nzuri.\nuser: Mji mkuu?\n… (+1 lines)"
+    assert repr(shown)[1:-1] in str(added_rows.section(RunReader(run), config.languages).blocks)
+
+
+def test_long_prompts_and_turns_are_cut_and_what_is_cut_is_counted() -> None:
+    assert shorten_turns("x" * 321) == "x" * 320 + "… (+1 characters)"
+    assert shorten_turns(f"user: {'y' * 200}\nassistant: z") == f"user: {'y' * 154}… (+46 characters)\nassistant: z"

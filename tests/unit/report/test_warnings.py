@@ -49,6 +49,17 @@ def test_problems_are_reported_with_their_numbers(run: RunDir, publish: Publish,
     assert text in warning
 
 
+def test_overfilled_clusters_are_named_with_their_shares(run: RunDir, publish: Publish) -> None:
+    clusters = run.selection("compass", "sw").read_json("allocation.json")["clusters"]
+    filled = [each | ({"selected": 90} if each["cluster"] == 8 else {}) for each in clusters]
+    [warning] = find_warnings(RunReader(_changed(run, publish, "sw", clusters=filled)), ("sw", "hi"))
+    guide = clusters[8]["n_eval"] / (sum(each["n_eval"] for each in clusters) + 4)
+    own = sum(each["n_target"] for each in clusters) + 10
+    after = (clusters[8]["n_target"] + 90) / (own + sum(each["selected"] for each in filled))
+    assert "overfills 1 clusters: subject 0 (8) in Swahili (sw)" in warning
+    assert f"({after:.1%} of the training rows, {guide:.1%} of the guide prompts)" in warning
+
+
 def test_degenerate_clusters_are_reported(run: RunDir, publish: Publish) -> None:
     files = {"sweep.json": run.clusters.read_json("sweep.json")}
     files["sweep.json"]["clusters"][3]["size"] = 9000

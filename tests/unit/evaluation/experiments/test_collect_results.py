@@ -176,7 +176,7 @@ def test_the_page_and_the_record_say_the_same_as_the_tables(two: list[VariantAtt
     text = html.unescape(re.sub(r"<[^>]+>", "\n", page))
     assert all(cell in text for each in build_tables(outcomes) for row in each.rows for cell in row)
     assert "Differences: 2; intervals that exclude 0: 2; expected by chance: 0.1." in text
-    assert page.count("data:image/png") == 3
+    assert page.count('<svg class="plot"') == 3
     record = json.loads((tmp_path / "experiment.json").read_text("utf-8"))
     assert record["against"] == "select.budget=0.4"
     assert record["variants"][1]["difference"]["all"]["compass"]["interval"]["mean"] == pytest.approx(0.25)

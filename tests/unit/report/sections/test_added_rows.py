@@ -18,5 +18,5 @@ def test_languages_and_vectors_are_named(run: RunDir, config: RunConfig, publish
     publish(run.selection("langsim", "hi"), {"allocation.json": written | {"method": "langsim", "transfer": transfer}})
     [block] = added_rows.transfer_language_blocks(RunReader(run), config.languages)
     assert isinstance(block, TableBlock)
-    assert block.rows == [("Hindi (hi)", "LangSim", "Nepali (ne), Bengali (bn), mar", "lang2vec 1.1.2")]
+    assert block.rows == [("Hindi (hi)", "LangSim", "Nepali (ne), Bengali (bn), Marathi (mar)", "lang2vec 1.1.2")]
     assert block in added_rows.section(RunReader(run), config.languages).blocks

@@ -148,14 +148,14 @@ def decision_name(kind: str) -> str:
 
 def describe_decision(timeline: LanguageTimeline, decision: Decision) -> str:
     """A decision as a sentence."""
-    said = _say(timeline, decision) + _where(timeline, decision)
+    said = _say(decision) + ("" if isinstance(decision, GateDecisionRecord) else _where(timeline, decision))
     reason = _VERDICT.sub("", (decision.reason or "").strip().rstrip("."))
     if isinstance(decision, PromotionRecord | RollbackRecord):
         return _("{sentence} and is served from then on.", sentence=said)
     return _("{sentence}: {reason}.", sentence=said, reason=reason) if reason else f"{said}."
 
 
-def _say(timeline: LanguageTimeline, decision: Decision) -> str:
+def _say(decision: Decision) -> str:
     """What was decided, as the start of a sentence."""
     version = decision.to_version
     match decision:

@@ -10,7 +10,7 @@ from compass_ray.report.run_reader import RunReader, language_name
 from compass_ray.translations import mark
 from compass_ray.translations import translate as _
 
-_RULES = {"tuned": mark("trials"), "predicted": mark("forecast")}
+_RULES = {"tuned": mark("tuned"), "predicted": mark("predicted")}
 """Display names of the rules that find a budget."""
 
 

@@ -56,7 +56,7 @@ def _describe_settings(config: RunConfig) -> TextBlock:
 
 def _budget(budget: float | BudgetRule) -> str:
     return (
-        _("found for each language")
+        _("{rule} for each language", rule=_(budget))
         if isinstance(budget, str)
         else _("{factor} times the language's own rows", factor=f"{budget:g}")
     )

@@ -62,5 +62,5 @@ def test_the_page_states_that_budgets_were_tuned(tuned: RunDir, config: RunConfi
     page.build_report(tuned, changed)
     text = tuned.report.read_bytes("index.html").decode()
     assert "The budget of each language" in text
-    assert "Budget tuned for each language" in text
+    assert "Budget: tuned for each language" in text
     assert "budgets/sw" in text

@@ -28,4 +28,4 @@ def test_details_of_the_sweep_are_columns() -> None:
 def test_sweep_without_details_has_no_columns_for_them() -> None:
     cells = [{"parameters": {"n_clusters": 6}, "score": 0.5, "n_clusters": 6, "noise_share": 0.0, "chosen": True}]
     table = _sweep(SweepRecord.model_validate({"cells": cells}), "")
-    assert table.header == ("n_clusters", "score", "clusters", "noise, %", "chosen")
+    assert table.header == ("n clusters", "score", "clusters", "noise, %", "chosen")

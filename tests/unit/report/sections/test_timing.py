@@ -71,11 +71,11 @@ def test_the_section_shows_makespan_stages_and_languages() -> None:
     assert isinstance(text, TextBlock)
     assert "40.0 s" in text.text
     assert isinstance(table, TableBlock)
-    assert [row[0] for row in table.rows] == ["pool", "select", "train"]
+    assert [row[0] for row in table.rows] == ["pool", "selection", "training"]
     assert isinstance(pictures, PlotsBlock)
     numbers = pictures.pictures[0].table
     assert numbers is not None
-    assert ("sw", "adapters/sw/v0001", "4.0", "24.0") in numbers.rows
+    assert ("Swahili (sw)", "adapters/sw/v0001", "4.0", "24.0") in numbers.rows
 
 
 def test_a_run_without_times_has_a_note() -> None:

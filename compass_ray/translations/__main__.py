@@ -23,7 +23,7 @@ def main() -> None:
         catalogue.update(template, no_fuzzy_matching=True)
         catalogue.obsolete.clear()
         with file.open("wb") as stream:
-            write_po(stream, catalogue, sort_output=True, omit_header=False, width=130, ignore_obsolete=True, no_location=True)
+            write_po(stream, catalogue, sort_output=True, omit_header=True, width=130, ignore_obsolete=True, no_location=True)
         missing = [str(message.id) for message in catalogue if message.id and not message.string]
         print(f"{file.name}: {len(template)} messages, {len(missing)} without a translation")
 

@@ -20,9 +20,10 @@ from compass_ray.report.blocks import (
     missing_note,
     plot_image,
 )
+from compass_ray.report.cluster_description import cluster_names
 from compass_ray.report.comparison import format_percent
 from compass_ray.report.explain_text import describe_quota, shorten_turns
-from compass_ray.report.plots import cluster_names, furthest_clusters, plot_gap, widest_share
+from compass_ray.report.plots import furthest_clusters, plot_gap, widest_share
 from compass_ray.report.run_reader import RunReader, language_name
 from compass_ray.report.sections import budgets, methods_gap
 from compass_ray.report.warnings import find_warnings

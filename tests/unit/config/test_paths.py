@@ -76,6 +76,7 @@ def test_every_setting_that_may_be_a_path_is_listed_here() -> None:
     }
     no_paths = {"embed.revision", "embed.prompt_prefix", "embed.task", "train.revision", "identifier.revision"}
     no_paths |= {"update.schedule_utc", "serve.host", "embed.code_revision", "train.code_revision"}
+    no_paths |= {"report.language"}
     no_paths |= {"embed.adapter"}  # a folder inside the encoder
     assert texts - no_paths - SETTINGS.keys() == set()
 

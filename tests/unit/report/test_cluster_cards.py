@@ -110,5 +110,5 @@ def test_where_languages_have_their_own_clusters_the_page_shows_each_sweep(own_c
     config = own_clusters.read_config().model_copy(update={"languages": ("sw", "hi")})
     build_report(own_clusters, config)
     page = own_clusters.report.read_bytes("index.html").decode()
-    assert "Clustering by hdbscan for Hindi (hi) (cpu)" in page
+    assert "Clustering by HDBSCAN (Hindi (hi)) on cpu" in page
     assert "Cluster 9 of Swahili (sw): mostly subject 1" in page

@@ -55,7 +55,7 @@ def test_drawn_row(run: RunDir) -> None:
     assert found.source_language == row["language"]
     assert f"Cluster {row['cluster']} has {quota['n_eval']} guide prompts" in gap
     assert f"its quota is {quota['quota']} of the 80 rows" in gap
-    assert "number 21 of 5 in its cluster, with" in draw
+    assert "number 21 of 5 in its cluster. Scores:" in draw
     assert "prototype score 0.820, boundary score 0.310" in draw
 
 

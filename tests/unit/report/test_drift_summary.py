@@ -25,7 +25,10 @@ def test_the_summary_has_all_five_parts(run: RunDir) -> None:
     assert divergence == "Divergence crossed its threshold at prompt 400: 0.110 bits, threshold 0.100, p = 0.0005."
     assert decision == "Drift declared at prompt 450: p = 0.0005, twice in a row. v0002 was trained from v0001 after this alarm."
     assert gate.startswith("The gate accepted v0002: lower loss on the window")
-    assert "nats per token; lower is better. Rows: window: held-out rows on the subjects of the new traffic; anchors: earlier" in gate
+    assert (
+        "nats per token; lower is better. Rows: window: held-out rows on the subjects of the new traffic; anchors: earlier"
+        in gate
+    )
     assert gate.endswith("v0002 was promoted at prompt 550 and is served from then on.")
     assert "on new subjects 30.0% before and 45.0% after (60 items, chance 25.0%)" in outcome
     assert "on old subjects 52.0% before and 51.0% after (100 items, chance unknown)" in outcome

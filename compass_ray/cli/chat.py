@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from compass_ray.artifacts import RunDir
     from compass_ray.config import RunConfig
 
-_KEY_VARIABLES = ("COMPASS_API_KEY", "OPENAI_API_KEY")
-"""Variables with the API key; the first that is set counts."""
+_KEY_VARIABLE = "COMPASS_API_KEY"
 _PROBE_SECONDS, _REPLY_SECONDS = 1.0, 600.0
 _HELP = (
     "/model NAME   answer with auto, base, a language such as sw, or a version such as sw@v0002",
@@ -43,7 +42,7 @@ def chat(
     """Talk to a run's adapters at the terminal, and see which adapter answers and why.
 
     Without --url it uses the service of the run on this machine. If none runs, it loads the models itself and records nothing.
-    An API key is read from COMPASS_API_KEY or OPENAI_API_KEY.
+    An API key is read from COMPASS_API_KEY.
     """
     import httpx
 
@@ -57,6 +56,8 @@ def chat(
 
 def converse(session: ChatSession, read_line: Callable[[], str | None]) -> None:
     """Answer line after line until ``read_line`` returns None, or the user types /quit."""
+    import httpx
+
     while (line := read_line()) is not None:
         text = line.strip()
         if text in ("/quit", "/exit"):
@@ -67,6 +68,8 @@ def converse(session: ChatSession, read_line: Callable[[], str | None]) -> None:
             _run_command(session, text) if text.startswith("/") else _answer(session, text)
         except ChatError as error:
             _say(f"error: {error}", "red")
+        except httpx.HTTPError as error:
+            _say(f"error: the service does not answer ({type(error).__name__}: {error})", "red")
         except KeyboardInterrupt:
             _say("\nstopped", "yellow")
 
@@ -87,13 +90,9 @@ def _run_command(session: ChatSession, text: str) -> None:
 
 
 def _answer(session: ChatSession, text: str) -> None:
-    import httpx
-
     try:
         for part in session.send(text):
             out.print(Text(make_visible(part)), end="", soft_wrap=True)
-    except httpx.HTTPError as error:
-        raise ChatError(f"the service does not answer ({type(error).__name__}: {error})") from None
     finally:
         out.print()
     if session.route:
@@ -116,7 +115,7 @@ def _read_line() -> str | None:
 
 
 def _headers() -> dict[str, str]:
-    key = next((value for name in _KEY_VARIABLES if (value := os.environ.get(name))), None)
+    key = os.environ.get(_KEY_VARIABLE)
     return {"authorization": f"Bearer {key}"} if key else {}
 
 

@@ -16,7 +16,7 @@ from compass_ray.cli.app import app
 from compass_ray.cli.completion import complete_key
 from compass_ray.cli.options import File, Json, Languages, Preset, Settings, load_config, parse_languages
 from compass_ray.cli.output import emit, out, print_lines
-from compass_ray.redaction import redact
+from compass_ray.redaction import redact_tree
 
 if TYPE_CHECKING:
     from compass_ray.config import RunConfig
@@ -113,7 +113,7 @@ def _resolve(run: str | None, preset: str | None, file: Path | None, languages: 
 
 
 def _without_credentials(values: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(redact(json.dumps(values)))
+    found: dict[str, Any] = redact_tree(values)
     return found
 
 

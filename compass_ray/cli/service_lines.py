@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from compass_ray.records.times import to_unix_seconds
 from compass_ray.texts import make_visible
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class ServiceLines:
             for line, style in watch.describe(counts, self._clock()):
                 yield self._event(line, style)
         for decision in found.ingress.decisions:
-            if (moment := decision.get("time")) and isinstance(moment, float) and moment > self._last_decision:
+            moment = to_unix_seconds(decision.get("time"))
+            if moment is not None and moment > self._last_decision:
                 self._last_decision = moment
                 yield self._event(describe_decision(decision), "cyan")
 
@@ -70,7 +72,7 @@ class ServiceLines:
             yield describe_request(record)
 
     def _event(self, line: str, style: str) -> Text:
-        return Text.assemble(f"{_time(self._clock())} ", (make_visible(line), style))
+        return Text.assemble(f"{_time(self._clock())} ", (_on_one_line(line), style))
 
 
 class _ReplicaWatch:
@@ -106,7 +108,12 @@ def describe_request(record: AccessRecord) -> Text:
     route = f" {adapter} ({reason[1]})" if adapter and reason else ""
     call = f"{_time(record.time)} {record.method} {record.path} "
     took = f" {1000 * record.seconds:.0f} ms{route} "
-    return Text.assemble(make_visible(call), (status, style), make_visible(took), (make_visible(record.request_id), "dim"))
+    return Text.assemble(_on_one_line(call), (status, style), _on_one_line(took), (_on_one_line(record.request_id), "dim"))
+
+
+def _on_one_line(text: str) -> str:
+    """A client's path must not look like a line of its own."""
+    return make_visible(text).translate({ord(each): repr(each)[1:-1] for each in "\n\r\t"})
 
 
 def describe_decision(decision: Mapping[str, Any]) -> str:

@@ -69,9 +69,9 @@ def log_messages() -> Iterator[MessageLog | None]:
     os.close(opened)
     if not faulthandler.is_enabled():
         faulthandler.enable(file=sys.stderr, all_threads=False)
-    watcher = subprocess.Popen(["/bin/sh", "-c", _WATCHER, "sh", name], stdin=subprocess.PIPE, stdout=terminal, stderr=terminal)
-    _watchers.append(watcher)
     try:
+        command = ["/bin/sh", "-c", _WATCHER, "sh", name]
+        _watchers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=terminal, stderr=terminal))
         yield log
     finally:
         dismiss_watcher()

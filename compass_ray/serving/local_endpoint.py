@@ -67,6 +67,7 @@ class _LocalEndpoint:
         self.run_dir, self.config = run, config
         self.ready: Future[None] = Future()
         self.server: uvicorn.Server | None = None
+        self.stopped = False
 
     def run(self, listener: socket.socket) -> None:
         """Serve until `stop`."""
@@ -78,6 +79,7 @@ class _LocalEndpoint:
 
     def stop(self) -> None:
         """Let the server end after its active responses."""
+        self.stopped = True
         if self.server:
             self.server.should_exit = True
 
@@ -91,6 +93,7 @@ class _LocalEndpoint:
         await service.refresh_catalogue()
         api = build_api(service, self._status, hosts=default_hosts(_HOST), limits=RequestLimits.from_config(self.config.serve))
         self.server = uvicorn.Server(uvicorn.Config(api, log_level="critical"))
+        self.server.should_exit = self.stopped  # `stop` was called while the models were loaded
         listener.listen()
         self.ready.set_result(None)
         await self.server.serve([listener])

@@ -94,7 +94,7 @@ def use_language(language: str) -> Iterator[None]:
 def choose_language(wanted: str | None, accept_language: str = "") -> str:
     """The language of a page: the wanted one if it exists, else the best one of an ``Accept-Language`` header, else English.
 
-    >>> choose_language("ar"), choose_language("xx"), choose_language(None, "de, ar-EG;q=0.8, en;q=0.5")
+    >>> choose_language("ar"), choose_language("xx"), choose_language(None, "de, ar-EG; q=0.8, en;q=0.5")
     ('ar', 'en', 'ar')
     """
     from babel.core import negotiate_locale
@@ -108,7 +108,7 @@ def choose_language(wanted: str | None, accept_language: str = "") -> str:
 
 def _parse_preference(text: str) -> tuple[str, float] | None:
     """Language and quality of one entry of ``Accept-Language``; None if it is malformed or excluded."""
-    code, _, quality = text.strip().lower().partition(";q=")
+    code, _, quality = "".join(text.split()).lower().partition(";q=")
     try:
         weight = float(quality) if quality else 1.0
     except ValueError:

@@ -30,7 +30,6 @@ def running() -> Iterator[Running]:
 
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv("COMPASS_API_KEY", "sesame")
 
 
@@ -99,7 +98,7 @@ def test_a_reply_that_breaks_off_is_an_error(session: ChatSession, running: Runn
 def test_the_key_comes_from_the_environment(talk, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.delenv("COMPASS_API_KEY")
     assert "error: 401: No valid API key." in talk("sw habari").out
-    monkeypatch.setenv("OPENAI_API_KEY", "sesame")
+    monkeypatch.setenv("COMPASS_API_KEY", "sesame")
     assert "jibu la sw@v0002" in talk("sw habari").out
 
 

@@ -95,6 +95,12 @@ def test_show_hides_credentials(compass_ray: Command) -> None:
     assert "hush" not in compass_ray("config explain train.base_model --preset atlas --set train.base_model=s3://A:hush@m/m").out
     line = "config explain train.base_model --preset atlas --set train.base_model=s3://A:hush@m/m --json"
     assert "hush" not in compass_ray(line).out
+    rows = "s3://A:hush@rows/r"
+    done = compass_ray(
+        f"config show --preset atlas-test --set pool.sources.0.path={rows} --set pool.sources.0.revision=a@b --json"
+    )
+    source = json.loads(done.out)["pool"]["sources"][0]
+    assert (source["path"], source["revision"]) == ("s3://***@rows/r", "a@b")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -46,6 +47,12 @@ def test_each_request_is_one_line(lines: ServiceLines) -> None:
     assert lines.last_request == 3
     assert _next(lines, ServicePoll(IngressActivity([_request(1)]))) != []  # the ingress was restarted
     assert lines.last_request == 1
+
+
+def test_a_path_cannot_begin_a_line_of_its_own(lines: ServiceLines) -> None:
+    nasty = replace(_request(1, 404, ""), path="/x\n12:00:00 POST /v1\r\t\x1b[2J", request_id="a\nb")
+    [line] = _next(lines, ServicePoll(IngressActivity([nasty])))
+    assert line == r"POST /x\n12:00:00 POST /v1\x0d\t\x1b[2J 404 412 ms a\nb"
 
 
 def test_a_lost_replica_recovers(lines: ServiceLines, clock: Clock) -> None:

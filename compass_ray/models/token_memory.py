@@ -41,8 +41,8 @@ _LOGIT = 12
 """Additional bytes per logit: its float32 copy, softmax and gradient."""
 MAX_POSITIONS = 512
 """Positions whose logits exist at the same time (see `models.lm_head`)."""
-MAX_LOGITS = 1 << 26
-"""Logits that exist at the same time, 256 MiB in float32. A backward pass holds about three such tensors."""
+MAX_LOGITS = 1 << 25
+"""Logits that exist at the same time, 128 MiB in float32. A backward pass holds about three such tensors."""
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -124,7 +124,7 @@ def slice_positions(vocabulary: int) -> int:
     """Positions whose logits are computed at the same time.
 
     >>> slice_positions(32_000), slice_positions(262_144)
-    (512, 256)
+    (512, 128)
     """
     return max(1, min(MAX_POSITIONS, MAX_LOGITS // vocabulary))
 

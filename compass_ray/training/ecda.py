@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -23,7 +24,6 @@ from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import EncodedExample
 from compass_ray.models.errors import ModelError
 from compass_ray.training.collate import collate, token_losses
-from compass_ray.training.train_step import LossInputs
 
 
 @dataclass(frozen=True)
@@ -38,22 +38,18 @@ class EcdaObjective:
     batch_size: int = 16
     """Anchors drawn per step, without replacement within a step."""
 
-    def term(self, step: LossInputs) -> Tensor | None:
-        """beta * loss of anchors + EWC penalty, or None if both are off."""
-        terms = [self._anchor_loss(step), self._ewc_loss(step)]
-        present = [term for term in terms if term is not None]
-        return torch.stack(present).sum() if present else None
-
-    def _anchor_loss(self, step: LossInputs) -> Tensor | None:
+    def draw_replay(self, rng: np.random.Generator) -> tuple[Sequence[EncodedExample], float]:
+        """Anchors of this step, and beta."""
         if self.beta == 0 or not self.anchors:
-            return None
-        drawn = step.rng.choice(len(self.anchors), min(self.batch_size, len(self.anchors)), replace=False)
-        return self.beta * step.mean_loss([self.anchors[i] for i in drawn])
+            return (), 0.0
+        drawn = rng.choice(len(self.anchors), min(self.batch_size, len(self.anchors)), replace=False)
+        return [self.anchors[i] for i in drawn], self.beta
 
-    def _ewc_loss(self, step: LossInputs) -> Tensor | None:
+    def penalty(self, parameters: Mapping[str, nn.Parameter]) -> Tensor | None:
+        """The EWC penalty, or None if it is off."""
         if self.ewc_lambda == 0 or not self.fisher:
             return None
-        return ewc_penalty(step.parameters, self.fisher, self.previous, self.ewc_lambda)
+        return ewc_penalty(parameters, self.fisher, self.previous, self.ewc_lambda)
 
 
 def ewc_penalty(

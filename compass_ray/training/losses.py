@@ -31,21 +31,18 @@ class RowLosses:
     batcher: Batcher
     group: WorkerGroup
 
-    def backward(self, examples: Sequence[EncodedExample]) -> Tensor:
-        """Add to the gradients. Return this worker's part of the weighted mean loss per token of all ``examples``."""
+    def backward(self, examples: Sequence[EncodedExample], factor: float = 1.0) -> Tensor:
+        """Add to the gradients. Return this worker's part of ``factor`` x the weighted mean loss per token of all ``examples``.
+
+        Activations of one batch exist at a time.
+        """
         total = torch.zeros((), device=self.device)
-        scale = 1.0 / weighted_token_count(examples)
+        scale = factor / weighted_token_count(examples)
         for part in self._local_batches(examples):
             loss = _weighted_sum(self.model, part) * scale
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
-
-    def mean_loss(self, examples: Sequence[EncodedExample]) -> Tensor:
-        """Weighted mean loss per token, with gradient. With several workers, the mean of their values is the loss."""
-        parts = [_weighted_sum(self.model, part) for part in self._local_batches(examples)]
-        total = torch.stack(parts).sum() if parts else self._zero_loss()
-        return total * self.group.world_size / weighted_token_count(examples)
 
     def evaluate(self, examples: Sequence[EncodedExample]) -> float:
         """Weighted mean over rows of each row's mean loss per token, without gradient; equal on every worker."""
@@ -58,9 +55,6 @@ class RowLosses:
     def _local_batches(self, examples: Sequence[EncodedExample]) -> list[Batch]:
         indices = self.group.local_indices([len(example) for example in examples])
         return self.batcher.make_batches([examples[i] for i in indices])
-
-    def _zero_loss(self) -> Tensor:
-        return torch.zeros((), device=self.device, requires_grad=True)
 
 
 def compute_row_losses(base: BaseModel, examples: Sequence[EncodedExample]) -> npt.NDArray[np.float64]:

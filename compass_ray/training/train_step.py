@@ -7,8 +7,7 @@ and validates nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -20,32 +19,28 @@ from compass_ray.models.chat_template import EncodedExample
 from compass_ray.training.losses import RowLosses
 
 
-@dataclass(frozen=True)
-class LossInputs:
-    """Inputs of an objective in one optimizer step."""
-
-    rng: np.random.Generator
-    """Seeded by run seed and step number, so that a resumed run draws the same."""
-    parameters: Mapping[str, nn.Parameter]
-    mean_loss: Callable[[Sequence[EncodedExample]], Tensor]
-    """Weighted mean loss per token of some rows, with gradient.
-
-    With several workers each gets its own value, and the mean over workers is the loss. So a term must be linear in it.
-    """
-
-
 class Objective(Protocol):
-    """A term added to the loss of every step."""
+    """What an optimizer step minimizes in addition to the loss of its training rows."""
 
-    def term(self, step: LossInputs) -> Tensor | None:
-        """The term with gradient, or None."""
+    def draw_replay(self, rng: np.random.Generator) -> tuple[Sequence[EncodedExample], float]:
+        """Rows whose weighted mean loss per token is added in this step, and the factor of that loss; no rows adds nothing.
+
+        ``rng`` is seeded by run seed and step number, so that a resumed run draws the same rows.
+        """
+
+    def penalty(self, parameters: Mapping[str, nn.Parameter]) -> Tensor | None:
+        """A term of the adapter's parameters with gradient, or None."""
 
 
 class TaskObjective:
     """Only the loss of the training rows."""
 
-    def term(self, step: LossInputs) -> Tensor | None:
-        """No additional term."""
+    def draw_replay(self, rng: np.random.Generator) -> tuple[Sequence[EncodedExample], float]:
+        """No rows."""
+        return (), 0.0
+
+    def penalty(self, parameters: Mapping[str, nn.Parameter]) -> Tensor | None:
+        """No term."""
         return None
 
 
@@ -76,7 +71,7 @@ def learning_rate_factor(step: int, total: int, warmup_ratio: float) -> float:
 
 
 class AdapterOptimizer:
-    """AdamW on an adapter's parameters, with the objective's term in every step."""
+    """AdamW on an adapter's parameters, with the objective's replay and penalty in every step."""
 
     def __init__(
         self,
@@ -98,14 +93,8 @@ class AdapterOptimizer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(number)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self._losses.backward(examples)
-        workers = self._losses.group
-        term = self._objective.term(self._loss_inputs(number))
-        if term is not None:
-            term = term / workers.world_size
-            term.backward()  # type: ignore[no-untyped-call]
-            loss = loss + term.detach()
-        workers.all_reduce_gradients(list(self._parameters.values()))
+        loss = self._losses.backward(examples) + self._add_replay(number) + self._add_penalty()
+        self._losses.group.all_reduce_gradients(list(self._parameters.values()))
         torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._config.clip_norm, foreach=True)
         self.optimizer.step()
         return loss
@@ -114,5 +103,15 @@ class AdapterOptimizer:
         """The learning rate of step ``number``."""
         return self._config.learning_rate * learning_rate_factor(number, self._steps, self._config.warmup_ratio)
 
-    def _loss_inputs(self, number: int) -> LossInputs:
-        return LossInputs(np.random.default_rng((self._seed, 1, number)), self._parameters, self._losses.mean_loss)
+    def _add_replay(self, number: int) -> Tensor:
+        rows, factor = self._objective.draw_replay(np.random.default_rng((self._seed, 1, number)))
+        return self._losses.backward(rows, factor)
+
+    def _add_penalty(self) -> Tensor:
+        """This worker's part of the penalty. Workers have equal parameters, so each adds an equal part."""
+        term = self._objective.penalty(self._parameters)
+        if term is None:
+            return torch.zeros((), device=self._losses.device)
+        part = term / self._losses.group.world_size
+        part.backward()  # type: ignore[no-untyped-call]
+        return part.detach()

@@ -17,7 +17,7 @@ from compass_ray.config import TrainConfig
 from compass_ray.models.base_model import BaseModel, load_base
 from compass_ray.models.chat_template import encode_rows
 from compass_ray.models.errors import ModelError
-from compass_ray.training.adapter_trainer import AdapterTrainer, TrainingRow
+from compass_ray.training.adapter_trainer import AdapterTrainer, TaskObjective, TrainingRow
 from compass_ray.training.collate import collate, token_losses
 from compass_ray.training.losses import compute_row_losses
 from compass_ray.training.train_step import make_optimizer
@@ -180,8 +180,8 @@ def test_invalid_input_is_rejected(base: BaseModel, train_config: TrainConfig, c
 
 
 def test_loss_that_is_not_a_number_stops_with_advice(base: BaseModel, train_config: TrainConfig) -> None:
-    class Broken:
-        def term(self, step: object) -> torch.Tensor:
+    class Broken(TaskObjective):
+        def penalty(self, parameters: object) -> torch.Tensor:
             return torch.tensor(math.nan, requires_grad=True)
 
     with (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +16,11 @@ from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import TrainingRow, encode_rows
 from compass_ray.models.errors import ModelError
 from compass_ray.training.adapter_trainer import AdapterTrainer
+from compass_ray.training.collate import PaddedBatcher, collate, token_losses
+from compass_ray.training.distributed import SingleProcess
 from compass_ray.training.ecda import EcdaObjective, diagonal_fisher, ewc_penalty, load_fisher, save_fisher
+from compass_ray.training.losses import RowLosses
+from compass_ray.training.train_step import AdapterOptimizer
 from tests.unit.random_adapters import random_adapter
 
 ROWS = [TrainingRow(f"Which number comes after {i}?", f"{(i + 1) % 10} yes") for i in range(8)]
@@ -96,6 +101,71 @@ def test_strategies_are_special_cases(base: BaseModel, train_config: TrainConfig
     assert all(torch.equal(naive[name], zero[name]) for name in naive)
     assert _distance(elastic, previous) < 0.5 * _distance(naive, previous)
     assert _distance(rehearsal, naive) > 0
+
+
+def _step(base: BaseModel, config: TrainConfig, stored: Path, micro_batch_tokens: int) -> Mapping[str, torch.Tensor]:
+    """Gradients of a step on four rows, with four anchors and a penalty."""
+    previous = {name: tensor + 0.1 for name, tensor in read_adapter(stored).tensors.items()}
+    fisher = {name: torch.full_like(tensor, 3.0) for name, tensor in previous.items()}
+    rows = encode_rows(base.tokenizer, ROWS, 64)
+    batcher = PaddedBatcher(base.tokenizer.pad_token_id, base.device, micro_batch_tokens)
+    with attach_for_training(base.model, read_adapter(stored)) as adapter:
+        objective = EcdaObjective(0.5, 2.0, rows[4:], fisher, previous)
+        losses = RowLosses(base.model, base.device, batcher, SingleProcess())
+        parameters = adapter.parameters()
+        AdapterOptimizer(parameters, losses, objective, config, seed=0, steps=1).step(0, rows[:4])
+        return {name: p.grad.clone() for name, p in parameters.items() if p.grad is not None}
+
+
+def _expected_gradients(base: BaseModel, stored: Path) -> Mapping[str, torch.Tensor]:
+    """The same, from one loss of all terms."""
+    start = read_adapter(stored).tensors
+    rows = encode_rows(base.tokenizer, ROWS, 64)
+    with attach_for_training(base.model, read_adapter(stored)) as adapter:
+        parts = [
+            token_losses(base.model, collate(part, base.tokenizer.pad_token_id, base.device)) for part in (rows[:4], rows[4:])
+        ]
+        penalty = sum(3.0 * (p - start[name] - 0.1).square().sum() for name, p in adapter.parameters().items())
+        (parts[0].mean() + 0.5 * parts[1].mean() + penalty).backward()
+        return {name: p.grad.clone() for name, p in adapter.parameters().items() if p.grad is not None}
+
+
+@pytest.mark.parametrize("micro_batch_tokens", [1, 8192])
+def test_a_step_has_the_gradients_of_one_loss(
+    base: BaseModel, train_config: TrainConfig, tmp_path: Path, micro_batch_tokens: int
+) -> None:
+    stored, config = random_adapter(base, tmp_path, SHAPE, seed=1), train_config.model_copy(update={"clip_norm": 1e9})
+    found, expected = _step(base, config, stored, micro_batch_tokens), _expected_gradients(base, stored)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_anchors_are_replayed_one_batch_at_a_time(base: BaseModel, train_config: TrainConfig, tmp_path: Path) -> None:
+    stored = random_adapter(base, tmp_path, SHAPE, seed=1)
+    live, peaks = [0], dict[int, int]()
+
+    def release(size: int) -> None:
+        live[0] -= size
+
+    def pack(tensor: torch.Tensor) -> _Saved:
+        saved = _Saved(tensor)
+        live[0] += tensor.nbytes
+        peaks[tokens] = max(peaks.get(tokens, 0), live[0])
+        weakref.finalize(saved, release, tensor.nbytes)
+        return saved
+
+    for tokens in (1, 8192):
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved.tensor):
+            _step(base, train_config, stored, tokens)
+    assert peaks[1] < 0.5 * peaks[8192]
+
+
+class _Saved:
+    """A tensor that autograd keeps for the backward pass."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
 
 
 def test_fisher_is_equal_after_save_and_load(tmp_path: Path) -> None:

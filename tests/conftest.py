@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 _TESTS = Path(__file__).parent
-_FOLDERS = ("unit", "ray", "e2e", "cluster", "gpu")
+_FOLDERS = ("unit", "ray", "e2e", "cluster", "gpu", "vllm")
 """Folders of tests in the order they run: what is fast and says most comes first."""
 _FOLDER_VARIABLES = {
     "shared_data": ("COMPASS_SHARED_DATA", "shared data"),
@@ -65,6 +66,8 @@ def _reason_to_skip(item: pytest.Item) -> str | None:
     for marker, (variable, content) in _FOLDER_VARIABLES.items():
         if item.get_closest_marker(marker) and not os.environ.get(variable):
             return f"{variable} does not name the folder of {content}"
+    if item.get_closest_marker("vllm") and not find_spec("vllm"):
+        return "vLLM is not installed: make test-vllm runs this in an environment of its own"
     if item.get_closest_marker("gpu"):
         import torch
 
@@ -76,7 +79,7 @@ def _reason_to_skip(item: pytest.Item) -> str | None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test by its folder, so that ``-m`` sees the marks, and put fast folders first."""
     for item in items:
-        if _folder(item) in ("ray", "e2e", "cluster", "gpu"):
+        if _folder(item) in ("ray", "e2e", "cluster", "gpu", "vllm"):
             item.add_marker(_folder(item))
     items.sort(key=_rank)
 

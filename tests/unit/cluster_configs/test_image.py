@@ -22,6 +22,8 @@ from tests.unit.cluster_configs.dockerfile import Stage, Step, chain, read
 DOCKERFILE = CONFIGS / "Dockerfile"
 STAGES = read(DOCKERFILE)
 IMAGE = "REGISTRY/compass-ray:"
+PINNED = ("-c constraints.txt", "--require-hashes -r requirements.lock", "-c requirements-vllm.txt", "--no-deps /tmp/wheels/")
+"""One of them is in every step that installs packages."""
 
 
 def _runs(target: str) -> list[str]:
@@ -40,7 +42,7 @@ def test_no_step_is_written_twice() -> None:
     assert len(set(runs)) == len(runs)
 
 
-@pytest.mark.parametrize("target", ["cpu", "gpu"])
+@pytest.mark.parametrize("target", ["cpu", "gpu", "vllm"])
 def test_an_image_has_the_pinned_python_and_does_not_run_as_root(target: str) -> None:
     stages = chain(STAGES, target)
     assert stages[0].base.startswith("python:3.11-")
@@ -48,12 +50,12 @@ def test_an_image_has_the_pinned_python_and_does_not_run_as_root(target: str) ->
     assert any("useradd" in run and "--uid 1000" in run for run in _runs(target))
 
 
-@pytest.mark.parametrize("target", ["cpu", "gpu"])
+@pytest.mark.parametrize("target", ["cpu", "gpu", "vllm"])
 def test_every_package_is_pinned_and_from_no_named_index(target: str) -> None:
     installs = [run for run in _runs(target) if "pip install" in run]
     assert installs
     for run in installs:
-        assert "-c constraints.txt" in run or "--require-hashes -r requirements.lock" in run
+        assert any(pinned in run for pinned in PINNED), run
         assert not re.search(r"https?:|--(?:extra-)?index-url|--find-links", run)
 
 
@@ -65,7 +67,7 @@ def test_only_the_gpu_image_has_gpu_packages() -> None:
 def test_the_files_name_existing_images() -> None:
     texts = {path: path.read_text("utf-8") for path in [DOCKERFILE, CONFIGS / "README.md", *CONFIGS.rglob("*.yaml")]}
     named = {path: set(re.findall(rf"{IMAGE}(\w+)", text)) for path, text in texts.items()}
-    assert set().union(*named.values()) == {"cpu", "gpu"} <= STAGES.keys()
+    assert {"cpu", "gpu"} <= set().union(*named.values()) <= {"cpu", "gpu", "vllm"} <= STAGES.keys()
     assert [path for path, text in texts.items() if re.search(r"^\s*image: (?!REGISTRY)", text, re.MULTILINE)] == []
     for path in (path for path in texts if path.name in ("aws-gpu.yaml", "gcp-gpu.yaml") or "\nkind: Ray" in texts[path]):
         assert named[path] == {"cpu", "gpu"}, path

@@ -27,6 +27,7 @@ from compass_ray.serving import autoscaling
 from compass_ray.serving.engine_host.adapter_sync import AdapterHost, HostState
 from compass_ray.serving.engine_host.engine_loop import GenerationLoop, OutputSink
 from compass_ray.serving.engine_host.stream_batcher import FinalListener, StreamListener, flush_interval
+from compass_ray.serving.heap_trim import trim_heap_forever
 from compass_ray.serving.inference.backend import ContextLengthExceededError, InvalidRequestError
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class AdapterServer:
         self.reader = registry.CatalogueReader(self.run, self.config.languages)
         self.streams = 0
         self._sync()
+        trim_heap_forever()
         self.sync_task = asyncio.create_task(self._sync_forever())
 
     async def answer(self, request: GenerationRequest) -> GenerationOutput:

@@ -24,6 +24,7 @@ from compass_ray.monitoring.cluster_assigner import load_prompt_assigner
 from compass_ray.monitoring.monitor import TrafficMonitor
 from compass_ray.monitoring.observations import Acknowledgement, CanaryAnswers, Feedback, Observation, WindowReady
 from compass_ray.serving.actor_names import NAMESPACE, monitor_name
+from compass_ray.serving.heap_trim import trim_heap_forever
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class MonitorActor:
         self.start_failure = ""
         self.lock = threading.Lock()
         self._load()
+        trim_heap_forever()
         threading.Thread(target=self._maintain_forever, name="maintenance", daemon=True).start()
 
     @property

@@ -21,13 +21,13 @@ from compass_ray import registry
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.engine.requests import GenerationOutput, GenerationRequest, OutputDelta
+from compass_ray.heap_trim import trim_heap_forever
 from compass_ray.models.errors import TooLongError
 from compass_ray.registry import Catalogue
 from compass_ray.serving import autoscaling
 from compass_ray.serving.engine_host.adapter_sync import AdapterHost, HostState
 from compass_ray.serving.engine_host.engine_loop import GenerationLoop, OutputSink
 from compass_ray.serving.engine_host.stream_batcher import FinalListener, StreamListener, flush_interval
-from compass_ray.serving.heap_trim import trim_heap_forever
 from compass_ray.serving.inference.backend import ContextLengthExceededError, InvalidRequestError
 
 logger = logging.getLogger(__name__)

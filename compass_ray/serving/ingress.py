@@ -21,6 +21,7 @@ from ray.serve.handle import DeploymentHandle
 from compass_ray import registry
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import RunConfig
+from compass_ray.heap_trim import trim_heap_forever
 from compass_ray.monitoring.forwarder import TrafficForwarder
 from compass_ray.monitoring.observations import Feedback, Observation
 from compass_ray.monitoring.retention import load_secret
@@ -34,7 +35,6 @@ from compass_ray.serving.api.auth import ApiKeys, KeyReloader
 from compass_ray.serving.api.rate_limits import RequestLimits
 from compass_ray.serving.engine_client import EngineClient
 from compass_ray.serving.engine_host.adapter_sync import HostState, merge_host_state
-from compass_ray.serving.heap_trim import trim_heap_forever
 from compass_ray.serving.inference.backend import InferenceBackend
 from compass_ray.serving.inference.client_hashes import ClientHashes
 from compass_ray.serving.inference.service import InferenceService, TrafficSink

@@ -20,11 +20,11 @@ import ray
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.core.drift import QualitySignals
+from compass_ray.heap_trim import trim_heap_forever
 from compass_ray.monitoring.cluster_assigner import load_prompt_assigner
 from compass_ray.monitoring.monitor import TrafficMonitor
 from compass_ray.monitoring.observations import Acknowledgement, CanaryAnswers, Feedback, Observation, WindowReady
 from compass_ray.serving.actor_names import NAMESPACE, monitor_name
-from compass_ray.serving.heap_trim import trim_heap_forever
 
 logger = logging.getLogger(__name__)
 

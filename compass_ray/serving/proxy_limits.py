@@ -12,7 +12,7 @@ import os
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from compass_ray.serving.heap_trim import trim_heap_forever
+from compass_ray.heap_trim import trim_heap_forever
 
 TRUSTED_PROXIES_VARIABLE = "FORWARDED_ALLOW_IPS"
 """uvicorn's environment variable with the addresses of the proxies whose ``X-Forwarded-For`` it takes."""

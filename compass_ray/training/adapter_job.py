@@ -23,6 +23,7 @@ from compass_ray.artifacts import Artifact, ArtifactError, Identity, Manifest, R
 from compass_ray.clustering.versions import holdout_mask
 from compass_ray.config import RunConfig, TrainConfig
 from compass_ray.core.validation_split import validation_weights
+from compass_ray.heap_trim import trim_heap
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.devices import device_name
 from compass_ray.models.errors import describe_loading_error
@@ -135,6 +136,7 @@ def train_adapter(
         writer.publish(_metrics(result, data, seconds), seed=config.seed, device=device_name(base.device))
 
     workers.run_on_rank_zero(publish)
+    trim_heap()
     return plan.artifact.require()
 
 

@@ -9,7 +9,7 @@ import sys
 import psutil
 import pytest
 
-from compass_ray.serving.heap_trim import _find_malloc_trim, trim_heap
+from compass_ray.heap_trim import _find_malloc_trim, trim_heap
 from tests.unit.serving.api.endpoint import Endpoint, chat_body
 
 MIB = 1 << 20

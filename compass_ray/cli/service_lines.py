@@ -28,19 +28,18 @@ class ServiceLines:
         self._clock = clock
         self._started = clock()
         self._replicas: dict[str, _ReplicaWatch] = {}
-        self._last_request, self._retries = 0, 0
+        self._last_requests: dict[str, int] = {}
+        self._retries: dict[str, int] = {}
         self._last_decision = self._started
         self._silent = False
 
-    @property
-    def last_request(self) -> int:
-        """Number of the last printed request."""
-        return self._last_request
+    def next_lines(self, poll: Callable[[Mapping[str, int]], ServicePoll]) -> list[Text]:
+        """The lines since the last call. A service that does not answer is one event, and so is its next answer.
 
-    def next_lines(self, poll: Callable[[int], ServicePoll]) -> list[Text]:
-        """The lines since the last call. A service that does not answer is one event, and so is its next answer."""
+        ``poll`` gets the number of the last printed request of each access log. Every poll may reach another ingress replica.
+        """
         try:
-            found = poll(self._last_request)
+            found = poll(dict(self._last_requests))
         except Exception as error:
             was_silent, self._silent = self._silent, True
             reason = str(error).strip().splitlines()[:1]
@@ -50,9 +49,10 @@ class ServiceLines:
         return [*answers, *self._events(found), *self._accesses(found)]
 
     def _events(self, found: ServicePoll) -> Iterator[Text]:
-        if (retries := found.ingress.retries) > self._retries:
-            yield self._event(f"adapter server lost; requests that are retried on another one: {retries - self._retries}", "red")
-        self._retries = retries  # fewer after a restart of the ingress
+        new_retries = found.ingress.retries - self._retries.get(found.ingress.log, 0)
+        if new_retries > 0:
+            yield self._event(f"adapter server lost; requests that are retried on another one: {new_retries}", "red")
+        self._retries[found.ingress.log] = found.ingress.retries
         for name, counts in found.replicas.items():
             watch = self._replicas.setdefault(name, _ReplicaWatch(_NAMES.get(name, name)))
             for line, style in watch.describe(counts, self._clock()):
@@ -64,11 +64,8 @@ class ServiceLines:
                 yield self._event(describe_decision(decision), "cyan")
 
     def _accesses(self, found: ServicePoll) -> Iterator[Text]:
-        requests = found.ingress.requests
-        if requests and requests[0].number <= self._last_request:  # the ingress was restarted
-            self._last_request = 0
-        for record in requests:
-            self._last_request = record.number
+        for record in found.ingress.requests:
+            self._last_requests[found.ingress.log] = record.number
             yield describe_request(record)
 
     def _event(self, line: str, style: str) -> Text:

@@ -117,10 +117,11 @@ class Ingress:
         await self.service.shadows.close()
         await self.forwarder.drain()
 
-    async def activity(self, last_request: int) -> IngressActivity:
-        """What happened after a request number, for the command that serves."""
+    async def activity(self, last_requests: Mapping[str, int]) -> IngressActivity:
+        """What happened after the last known request of this replica, for the command that serves. Keys are names of access logs."""
         decisions = [select_fields(each) for each in self.cached_status["decisions"]]
-        return IngressActivity(self.access_log.since(last_request), self.backend.retries, decisions)
+        requests = self.access_log.since(last_requests.get(self.access_log.name, 0))
+        return IngressActivity(self.access_log.name, requests, self.backend.retries, decisions)
 
     async def status(self) -> dict[str, Any]:
         """The content of ``/v1/compass/status``."""

@@ -15,11 +15,13 @@ _TIMEOUT_S = 2.0
 
 @dataclass(frozen=True)
 class IngressActivity:
-    """What the ingress did since a request number: requests, all retries so far, and the last decisions."""
+    """What one ingress replica did since its last known request: requests, all retries so far, and the last decisions."""
 
+    log: str = ""
+    """Name of the replica's access log."""
     requests: Sequence[AccessRecord] = ()
     retries: int = 0
-    """Requests that were sent to another adapter server because theirs was lost, since the start of the ingress."""
+    """Requests that were sent to another adapter server because theirs was lost, since the start of the replica."""
     decisions: Sequence[Mapping[str, Any]] = ()
 
 
@@ -34,20 +36,20 @@ class ReplicaCounts:
 
 @dataclass(frozen=True)
 class ServicePoll:
-    """The ingress's report, and the replicas of each deployment by its name."""
+    """The report of one ingress replica, and the replicas of each deployment by its name."""
 
     ingress: IngressActivity
     replicas: Mapping[str, ReplicaCounts] = field(default_factory=dict)
 
 
-def poll_service(application: str, last_request: int) -> ServicePoll:
-    """Poll the service of this cluster for what follows a request number.
+def poll_service(application: str, last_requests: Mapping[str, int]) -> ServicePoll:
+    """Poll the service of this cluster for what follows the last known request of each access log.
 
     Raises:
         Exception: the ingress or Ray does not answer within two seconds.
     """
     deployments = serve.status().applications[application].deployments
-    asked = serve.get_app_handle(application).activity.remote(last_request)
+    asked = serve.get_app_handle(application).activity.remote(last_requests)
     return ServicePoll(asked.result(timeout_s=_TIMEOUT_S), {name: _count(found) for name, found in deployments.items()})
 
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
+from uuid import uuid4
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,11 +38,13 @@ class AccessRecord:
 
 
 class AccessLog:
-    """The last `CAPACITY` requests, oldest first."""
+    """The last `CAPACITY` requests of one ingress replica, oldest first."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """``clock`` returns Unix seconds."""
         self.clock = clock
+        self.name = uuid4().hex
+        """Tells the numbers of this replica from those of another one, or of one before a restart."""
         self._records: deque[AccessRecord] = deque(maxlen=CAPACITY)
         self._numbers = count(1)
 

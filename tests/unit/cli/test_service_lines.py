@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from compass_ray.cli.service_lines import ServiceLines
-from compass_ray.serving.api.access_log import AccessRecord
+from compass_ray.serving.api.access_log import AccessLog, AccessRecord
 from compass_ray.serving.service_poll import IngressActivity, ReplicaCounts, ServicePoll
 from tests.unit.fakes import Clock
 
@@ -38,20 +39,38 @@ def _request(number: int, status: int = 200, route: str = ROUTE) -> AccessRecord
 
 
 def test_each_request_is_one_line(lines: ServiceLines) -> None:
-    poll = ServicePoll(IngressActivity([_request(1), _request(2, 429, ""), _request(3, 0, "")]))
+    poll = ServicePoll(IngressActivity("a", [_request(1), _request(2, 429, ""), _request(3, 0, "")]))
     assert _next(lines, poll) == [
         "POST /v1/chat/completions 200 412 ms sw@v0002 (identified as Swahili) req_1",
         "POST /v1/chat/completions 429 412 ms req_1",
         "POST /v1/chat/completions disconnected 412 ms req_1",
     ]
-    assert lines.last_request == 3
-    assert _next(lines, ServicePoll(IngressActivity([_request(1)]))) != []  # the ingress was restarted
-    assert lines.last_request == 1
+
+
+def test_no_line_of_several_ingress_replicas_repeats_or_is_left_out(lines: ServiceLines) -> None:
+    """Each poll reaches one replica; the numbers of each begin at 1, as after a restart."""
+    first, second = AccessLog(Clock()), AccessLog(Clock())
+
+    def poll(log: AccessLog, seen: Mapping[str, int]) -> ServicePoll:
+        return ServicePoll(IngressActivity(log.name, log.since(seen.get(log.name, 0))))
+
+    printed = list[str]()
+    for log, paths in ((first, "12"), (second, "3"), (first, "4"), (second, ""), (first, "5"), (second, "67"), (second, "8")):
+        for path in paths:
+            log.record("GET", f"/v1/{path}", 200, 0.0, "", "")
+        printed += [line.plain.split(" ")[2] for line in lines.next_lines(partial(poll, log))]
+    assert printed == [f"/v1/{path}" for path in "12345678"]
+
+
+def test_retries_of_each_replica_are_counted_once(lines: ServiceLines) -> None:
+    polls = [ServicePoll(IngressActivity(log, retries=retries)) for log, retries in (("a", 2), ("b", 0), ("a", 2), ("b", 1))]
+    told = [line.rpartition(" ")[2] for poll in polls for line in _next(lines, poll)]
+    assert told == ["2", "1"]
 
 
 def test_a_path_cannot_begin_a_line_of_its_own(lines: ServiceLines) -> None:
     nasty = replace(_request(1, 404, ""), path="/x\n12:00:00 POST /v1\r\t\x1b[2J", request_id="a\nb")
-    [line] = _next(lines, ServicePoll(IngressActivity([nasty])))
+    [line] = _next(lines, ServicePoll(IngressActivity("a", [nasty])))
     assert line == r"POST /x\n12:00:00 POST /v1\x0d\t\x1b[2J 404 412 ms a\nb"
 
 
@@ -80,7 +99,7 @@ def test_the_start_of_a_service_is_no_loss(lines: ServiceLines) -> None:
 
 
 def test_a_service_that_does_not_answer_is_told_once(lines: ServiceLines) -> None:
-    def fail(_: int) -> ServicePoll:
+    def fail(_: Mapping[str, int]) -> ServicePoll:
         raise TimeoutError("no answer\nwith frames")
 
     assert [line.plain.split(" ", 1)[1] for line in lines.next_lines(fail)] == ["the service does not answer: no answer"]

@@ -85,13 +85,12 @@ def schema(
     output: Annotated[Path | None, typer.Option("--output", help="File to write. Default: standard output.")] = None,
 ) -> None:
     """Print the JSON Schema of a settings file, for editors."""
-    from compass_ray.config.json_schema import build_json_schema
+    from compass_ray.config.json_schema import format_json_schema
 
-    text = json.dumps(build_json_schema(), indent=1, ensure_ascii=False)
     if output is None:
-        print(text)
+        print(format_json_schema(), end="")
     else:
-        output.write_text(text + "\n", "utf-8")
+        output.write_text(format_json_schema(), "utf-8")
 
 
 def to_yaml(tree: dict[str, Any]) -> str:

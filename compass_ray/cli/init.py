@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,6 +48,7 @@ def init(
 ) -> None:
     """Write a commented settings file for your own rows. Columns and languages are recognized."""
     from compass_ray.config import ConfigError, resolve_config
+    from compass_ray.config.json_schema import format_json_schema
     from compass_ray.config.loader import read_text
     from compass_ray.sources import config_draft
     from compass_ray.sources.file_recognition import GUIDE_COLUMNS, ITEM_COLUMNS, ROW_COLUMNS, recognize_file
@@ -65,8 +67,11 @@ def init(
     text = config_draft.write_draft(draft)
     config = resolve_config(read_text(text, output))
     output.write_text(text, "utf-8")
+    schema = output.with_name(config_draft.SCHEMA_FILE)
+    schema.write_text(format_json_schema(), "utf-8")
     result = {
         "output": str(output),
+        "schema": str(schema),
         "preset": preset,
         "languages": list(config.languages),
         "layout": found.layout,
@@ -74,7 +79,7 @@ def init(
         "rows": dict(found.rows),
         "unknown_languages": dict(found.unknown),
     }
-    emit(json_, result, lambda: _print(found, output, config.languages))
+    emit(json_, result, lambda: _print(found, output, schema, config.languages))
 
 
 def _parse_columns(given: list[str] | None) -> dict[str, str]:
@@ -89,7 +94,7 @@ def _parse_columns(given: list[str] | None) -> dict[str, str]:
     return columns
 
 
-def _print(found: RecognizedFile, output: Path, languages: tuple[str, ...]) -> None:
+def _print(found: RecognizedFile, output: Path, schema: Path, languages: tuple[str, ...]) -> None:
     from compass_ray.languages import describe_spellings
 
     counts = ", ".join(f"{code} {count:,}" for code, count in found.rows.items())
@@ -100,4 +105,5 @@ def _print(found: RecognizedFile, output: Path, languages: tuple[str, ...]) -> N
     ]
     if found.unknown:
         lines.append(f"not used, because the language is not known: {describe_spellings(found.unknown)}")
-    print_lines([*lines, f"wrote {output}. Check it: compass-ray doctor --config {output} --run runs/first"])
+    check = f"compass-ray doctor --config {shlex.quote(str(output))} --run runs/first"
+    print_lines([*lines, f"wrote {output}, and {schema} for editors. Check the settings: {check}"])

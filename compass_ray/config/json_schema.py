@@ -6,6 +6,7 @@ settings of a preset, and former names, which are marked as deprecated. Rules be
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from compass_ray.config.base import ConfigSection
@@ -53,6 +54,11 @@ def build_json_schema() -> dict[str, Any]:
     del schema["$defs"]
     choices = [{"required": ["extends"]}, {"required": ["languages"]}]
     return {"$schema": DIALECT, **schema, "title": "Settings of compass_ray", "anyOf": choices, "$defs": definitions}
+
+
+def format_json_schema() -> str:
+    """The text of the schema's file."""
+    return json.dumps(build_json_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
 def _sections(model: type[ConfigSection]) -> dict[str, type[ConfigSection]]:

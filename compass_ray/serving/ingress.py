@@ -118,7 +118,7 @@ class Ingress:
         await self.forwarder.drain()
 
     async def activity(self, last_requests: Mapping[str, int]) -> IngressActivity:
-        """What happened after the last known request of this replica, for the command that serves. Keys are names of access logs."""
+        """What happened after the last known request of this replica. ``last_requests`` has names of access logs as keys."""
         decisions = [select_fields(each) for each in self.cached_status["decisions"]]
         requests = self.access_log.since(last_requests.get(self.access_log.name, 0))
         return IngressActivity(self.access_log.name, requests, self.backend.retries, decisions)

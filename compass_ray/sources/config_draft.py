@@ -5,10 +5,10 @@ Key property: the file is valid, and the comments on settings are their descript
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources as package_files
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,12 @@ from compass_ray.config import ConfigError, RunConfig, SourceConfig, parse_confi
 from compass_ray.config.preset_catalog import SCHEMA_COMMENT, read_description
 from compass_ray.config.reference import find_setting, value_at
 from compass_ray.languages import GLOBAL_MMLU, LANGUAGES, MMLU_PROX
+from compass_ray.redaction import redact
 from compass_ray.sources.file_recognition import RecognizedFile
 from compass_ray.sources.source_paths import ATLAS_SIZES
 
+SCHEMA_FILE = "compass-ray.schema.json"
+"""Name of the schema for editors, in the folder of the settings file."""
 _WIDTH = 120
 _ROWS_PER_CLUSTER = 10
 """Minimum mean number of rows of a cluster for which a number of clusters is tried."""
@@ -95,12 +98,12 @@ def write_draft(draft: ConfigDraft) -> str:
 
 
 def _head(draft: ConfigDraft) -> Iterator[str]:
-    schema = package_files.files("compass_ray") / "presets" / "schema.json"
-    yield f"{SCHEMA_COMMENT}{schema}"
-    yield from _comment(f"Settings of compass_ray for the rows of {draft.rows.source.path}.")
+    output = shlex.quote(str(draft.output))
+    yield f"{SCHEMA_COMMENT}{SCHEMA_FILE}"
+    yield from _comment(f"Settings of compass_ray for the rows of {redact(draft.rows.source.path)}.")
     yield "# Check them, then train an adapter for each language:"
-    yield f"#   compass-ray doctor --config {draft.output} --run runs/first"
-    yield f"#   compass-ray adapt --config {draft.output} --run runs/first"
+    yield f"#   compass-ray doctor --config {output} --run runs/first"
+    yield f"#   compass-ray adapt --config {output} --run runs/first"
     yield "# Explain a setting: compass-ray config explain select.budget"
     yield ""
 
@@ -115,6 +118,10 @@ def _pool(draft: ConfigDraft, tree: Mapping[str, Any]) -> Iterator[str]:
     yield "  languages: null"
     yield "  sources:"
     yield from _comment("A relative path is taken from the folder in which a command runs.", "    ")
+    if redact(draft.rows.source.path) != draft.rows.source.path:
+        yield from _comment(
+            "The path contains credentials: keep this file private, or read them from a variable, as in ${ROWS}.", "    "
+        )
     yield f"    - {_flow(_settings(draft.rows.source))}"
     if len(draft.rows.rows) == 1:
         yield from _comment("The file has one language. These are rows of other languages, from the preset.", "    ")

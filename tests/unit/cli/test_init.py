@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from compass_ray.config import ConfigError, RunConfig, load_run_config
+from compass_ray.config.json_schema import build_json_schema
+from compass_ray.config.preset_catalog import SCHEMA_COMMENT
 from compass_ray.sources.column_mapping import load_rows
+from compass_ray.sources.config_draft import ConfigDraft, write_draft
 from compass_ray.sources.file_recognition import GUIDE_COLUMNS, ITEM_COLUMNS, ROW_COLUMNS, recognize_file
 from tests.unit.command_line import Command
 
 pytestmark = pytest.mark.usefixtures("ray_sessions")
 
 TEXTS = [("Mji mkuu wa Kenya?", "Nairobi", "sw"), ("Mji mkuu wa Uganda?", "Kampala", "sw"), ("भारत की राजधानी?", "दिल्ली", "hi")]
+COLUMNS = "prompt: Question, response: Answer, language: locale, subject: topic"
 TURNS = {"messages": ("role", "user", "assistant", "content"), "conversations": ("from", "human", "gpt", "value")}
 
 
@@ -119,6 +125,7 @@ def test_one_language_gets_candidates_of_others(compass_ray: Command, folder: Pa
     done = compass_ray("init one.jsonl --language swh --output one.yaml --json")
     assert json.loads(done.out) == {
         "output": "one.yaml",
+        "schema": "compass-ray.schema.json",
         "preset": "atlas",
         "languages": ["sw"],
         "layout": "own",
@@ -140,6 +147,36 @@ def test_own_guide_and_test_sets_replace_those_of_the_preset(compass_ray: Comman
     findings = json.loads(compass_ray("doctor --config compass-ray.yaml --run run --no-forecast --json").out)
     assert not [each for each in findings if each["blocking"]]
     assert any("sw 2/1" in each["found"] for each in findings)
+
+
+def test_an_editor_finds_the_schema_next_to_the_file(compass_ray: Command, folder: Path) -> None:
+    Path("settings").mkdir()
+    assert compass_ray("init rows.jsonl --output settings/mine.yaml").code == 0
+    first, _, _ = Path("settings/mine.yaml").read_text("utf-8").partition("\n")
+    schema = Path("settings") / first.removeprefix(SCHEMA_COMMENT)
+    assert json.loads(schema.read_text("utf-8")) == build_json_schema()
+    assert str(folder) not in Path("settings/mine.yaml").read_text("utf-8")
+
+
+def test_the_commands_to_type_next_name_the_file_in_quotes(compass_ray: Command, folder: Path) -> None:
+    done = compass_ray("init rows.jsonl --output 'my settings; x.yaml'")
+    written = [line for line in Path("my settings; x.yaml").read_text("utf-8").splitlines() if "--config" in line]
+    commands = [*written, done.out.rpartition(": ")[2]]
+    assert len(commands) == 3
+    for command in commands:
+        words = shlex.split(command.removeprefix("#"))
+        assert words[2:4] == ["--config", "my settings; x.yaml"]
+
+
+def test_credentials_of_an_address_are_in_no_comment(folder: Path) -> None:
+    found = recognize_file("rows.jsonl", ROW_COLUMNS)
+    path = "s3://AKIA1:secret@bucket/rows.jsonl"
+    draft = ConfigDraft(replace(found, source=found.source.model_copy(update={"path": path})), "atlas", Path("mine.yaml"))
+    text = write_draft(draft)
+    assert [line.strip() for line in text.splitlines() if "secret" in line] == [f"- {{path: '{path}', columns: {{{COLUMNS}}}}}"]
+    assert "s3://***@bucket/rows.jsonl" in text
+    assert "keep this file private" in text
+    assert "private" not in write_draft(replace(draft, rows=found))
 
 
 @pytest.mark.parametrize("preset", ["atlas", "atlas-test", "gemma-3-270m", "phi-4-mini", "phi-4-mini-prox"])

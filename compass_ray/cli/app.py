@@ -65,12 +65,12 @@ def _report(error: Exception) -> None:
     _fail(f"{message}\nSet COMPASS_RAY_DEBUG=1 for the stack trace.", 1)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **kwargs: Any) -> None:
+def _show_warning(message: Warning | str, category: type[Warning], *position: Any, **kwargs: Any) -> None:
     """Print a deprecated setting as one line; leave other warnings to Python."""
     if category.__name__ == "DeprecatedSettingWarning":
         err.print(Text.assemble(("warning", "bold yellow"), f": {redact(message)}"), soft_wrap=True)
     else:
-        _show_python_warning(message, category, *place, **kwargs)
+        _show_python_warning(message, category, *position, **kwargs)
 
 
 def _fail(message: str, code: int) -> None:

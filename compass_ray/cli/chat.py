@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from compass_ray.cli.app import app
 from compass_ray.cli.chat_session import AUTO, ChatError, ChatSession
 from compass_ray.cli.options import Settings, apply_overrides, open_run
 from compass_ray.cli.output import err, out
+from compass_ray.cli.service_probe import auth_headers, find_service
 from compass_ray.redaction import redact
 from compass_ray.texts import make_visible
 
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from compass_ray.artifacts import RunDir
     from compass_ray.config import RunConfig
 
-_KEY_VARIABLE = "COMPASS_API_KEY"
-_PROBE_SECONDS, _REPLY_SECONDS = 1.0, 600.0
+_REPLY_SECONDS = 600.0
 _HELP = (
     "/model NAME   answer with auto, base, a language such as sw, or a version such as sw@v0002",
     "/model        list the models",
@@ -48,7 +47,7 @@ def chat(
 
     with (
         _endpoint(run, url, set_) as address,
-        httpx.Client(base_url=address, headers=_headers(), timeout=_REPLY_SECONDS) as client,
+        httpx.Client(base_url=address, headers=auth_headers(), timeout=_REPLY_SECONDS) as client,
     ):
         _say(f"Talking to {redact(address)} with model {model}. /help lists the commands.", "dim")
         converse(ChatSession(client, model), _read_line)
@@ -114,11 +113,6 @@ def _read_line() -> str | None:
         return None
 
 
-def _headers() -> dict[str, str]:
-    key = os.environ.get(_KEY_VARIABLE)
-    return {"authorization": f"Bearer {key}"} if key else {}
-
-
 @contextmanager
 def _endpoint(run: str | None, url: str | None, set_: list[str] | None) -> Iterator[str]:
     """The address of the endpoint: the given one, that of the run's service, or one that is started here."""
@@ -136,20 +130,6 @@ def _endpoint(run: str | None, url: str | None, set_: list[str] | None) -> Itera
         return
     with _start(where, config) as address:
         yield address
-
-
-def find_service(run: RunDir, config: RunConfig) -> str | None:
-    """The address of the service at the configured address of this machine, if it serves this run."""
-    import httpx
-
-    host = config.serve.host if config.serve.host not in ("0.0.0.0", "::") else "127.0.0.1"
-    address = f"http://{f'[{host}]' if ':' in host else host}:{config.serve.port}"
-    try:
-        response = httpx.get(f"{address}/v1/compass/status", headers=_headers(), timeout=_PROBE_SECONDS)
-        served = response.json().get("run") if response.is_success else None
-    except (httpx.HTTPError, ValueError, AttributeError):
-        return None
-    return address if served == run.shown_uri else None
 
 
 @contextmanager

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from compass_ray.config.reference import SettingInfo
 
-STAGE_NAMES = ("pool", "embed", "cluster", "tune", "select", "train", "full", "evaluate", "report")
-"""Names of `pipeline.STAGES`, whose module loads more than a completion may wait for."""
 _MAX_EXPLANATION = 60
 """Maximum length of an explanation in characters; typer breaks longer ones at 80 columns."""
 Completions = list[tuple[str, str]]
@@ -47,6 +45,8 @@ def complete_languages(incomplete: str) -> Completions:
 
 def complete_stage(incomplete: str) -> list[str]:
     """Stages that start with a text."""
+    from compass_ray.config.stage_names import STAGE_NAMES
+
     return [name for name in STAGE_NAMES if name.startswith(incomplete)]
 
 

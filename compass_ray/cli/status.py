@@ -18,6 +18,7 @@ from rich.text import Text
 from compass_ray.cli.app import app
 from compass_ray.cli.options import Json, RunArgument, open_run
 from compass_ray.cli.output import emit, out, print_lines, to_json
+from compass_ray.cli.service_probe import find_service
 from compass_ray.texts import make_visible
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class RunView:
     stages: Sequence[StageStatus]
     languages: Sequence[LanguageOverview]
     next_step: NextStep
+    served_at: str | None = None
+    """Address of the run's service on this machine."""
 
 
 @app.command(epilog="Example: `compass-ray status runs/mine`, `compass-ray status runs/mine --watch`, or with `--verify`")
@@ -64,8 +67,7 @@ def status(
         found = verify_run(where)
     if not (found and found.has_damaged_manifest):
         view = read_view(run)
-    rows = [{"stage": s.name, "whole": s.complete, "total": s.total} for s in view.stages] if view else []
-    emit(json_, rows if found is None else {"stages": rows, **to_json(found)}, lambda: _print(view, found))
+    emit(json_, _to_json(view, found), lambda: _print(view, found))
     if found and found.problems:
         raise typer.Exit(1)
 
@@ -78,7 +80,9 @@ def read_view(run: str) -> RunView:
     where = open_run(run)
     config = where.read_config()
     stages, languages = pipeline.collect_status(config, where), run_overview.read_overview(where, config)
-    return RunView(stages, languages, run_overview.choose_next_step(run, stages, languages, auto=config.update.auto))
+    served_at = find_service(where, config)
+    step = run_overview.choose_next_step(run, stages, languages, auto=config.update.auto, served_at=served_at)
+    return RunView(stages, languages, step, served_at)
 
 
 def watch_status(view: Callable[[], RenderableType], wait: Callable[[float], Any] = time.sleep) -> None:
@@ -178,6 +182,30 @@ def _check_time(check: CheckRecord | None) -> str:
 
 def _moment(seconds: float | None) -> str:
     return "" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"
+
+
+def _to_json(view: RunView | None, found: RunVerification | None) -> dict[str, Any]:
+    """The view, without its parts if a manifest cannot be read, and the problems of the files if they were compared."""
+    stages = [{"stage": each.name, "whole": each.complete, "total": each.total} for each in view.stages] if view else []
+    languages = {each.language: _language_to_json(each) for each in view.languages} if view else {}
+    step = {"command": view.next_step.command, "reason": view.next_step.reason} if view else None
+    served_at = view.served_at if view else None
+    return {"stages": stages, "languages": languages, "next": step, "served_at": served_at, **(to_json(found) if found else {})}
+
+
+def _language_to_json(each: LanguageOverview) -> dict[str, Any]:
+    """One language, with the names that ``/v1/compass/status`` uses; ``since`` in Unix seconds."""
+    pointer = each.pointer
+    return {
+        "live": pointer.version if pointer else None,
+        "since": pointer.since if pointer else None,
+        "canary": to_json(pointer.canary) if pointer else None,
+        "shadow": pointer.shadow if pointer else None,
+        "pinned": pointer.pinned.reason if pointer and pointer.pinned else None,
+        "problem": each.problem or None,
+        "last_check": each.check.model_dump(mode="json", by_alias=True) if each.check else None,
+        "window_ready": each.is_window_ready,
+    }
 
 
 def _print(view: RunView | None, found: RunVerification | None) -> None:

@@ -11,7 +11,7 @@ from compass_ray.config.continual import DriftConfig, UpdateConfig
 from compass_ray.config.data import BiasConfig, EmbedConfig, PoolConfig, SourceConfig
 from compass_ray.config.full_finetuning import FullConfig
 from compass_ray.config.loader import list_presets, load_run_config, parse_config, read_raw_config, resolve_config, with_overrides
-from compass_ray.config.pages import ReportConfig
+from compass_ray.config.report import ReportConfig
 from compass_ray.config.resources import Resources
 from compass_ray.config.run import RunConfig
 from compass_ray.config.selection import ClusterConfig, SelectConfig, TransferConfig

@@ -11,7 +11,7 @@ from compass_ray.config.budget_search import TuneConfig
 from compass_ray.config.continual import DriftConfig, UpdateConfig
 from compass_ray.config.data import EmbedConfig, PoolConfig
 from compass_ray.config.full_finetuning import FullConfig
-from compass_ray.config.pages import ReportConfig
+from compass_ray.config.report import ReportConfig
 from compass_ray.config.resources import Resources
 from compass_ray.config.selection import ClusterConfig, SelectConfig
 from compass_ray.config.serving import IdentifierConfig, ServeConfig

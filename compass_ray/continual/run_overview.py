@@ -110,7 +110,12 @@ def _accepted(history: Sequence[Decision]) -> str | None:
 
 
 def choose_next_step(
-    run: str, stages: Sequence[StageStatus], languages: Sequence[LanguageOverview], *, auto: bool = False
+    run: str,
+    stages: Sequence[StageStatus],
+    languages: Sequence[LanguageOverview],
+    *,
+    auto: bool = False,
+    served_at: str | None = None,
 ) -> NextStep:
     """What to do next with a run.
 
@@ -119,6 +124,7 @@ def choose_next_step(
         stages: complete and total artifacts of each stage.
         languages: the overview of each language.
         auto: whether a service of the run updates by itself.
+        served_at: address of a running service of the run.
     """
     path = shlex.quote(redact(run))
     unfinished = next((stage for stage in stages if stage.complete < stage.total), None)
@@ -134,4 +140,6 @@ def choose_next_step(
         return NextStep(f"compass-ray update {path} --ready", f"the traffic of {', '.join(ready)} has drifted")
     if not any(each.pointer for each in languages):
         return NextStep(f"compass-ray serve {path}", "no adapter is live yet; serving promotes the first versions")
+    if served_at:
+        return NextStep(f"compass-ray chat {path}", f"all stages are complete, and {served_at} serves the run")
     return NextStep(f"compass-ray serve {path}", f"all stages are complete; 'compass-ray chat {path}' asks the adapters here")

@@ -10,12 +10,13 @@ from typing import Literal
 from compass_ray.artifacts import RunDir
 from compass_ray.cluster_capacity import ClusterCapacity
 from compass_ray.config import RunConfig
+from compass_ray.config.stage_names import STAGE_NAMES
 from compass_ray.preflight.local_files import find_source_problems
 from compass_ray.preflight.row_counts import SourceCount, count_rows
 from compass_ray.preflight.storage_probe import StorageProbe
 from compass_ray.redaction import redact
 
-STAGES = frozenset(("pool", "embed", "cluster", "tune", "select", "train", "full", "evaluate", "report"))
+STAGES = frozenset(STAGE_NAMES)
 
 
 @dataclass(frozen=True)

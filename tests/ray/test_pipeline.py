@@ -157,8 +157,8 @@ def test_the_command_prints_the_comparison_and_the_path_of_the_report(adapted: R
     printed = _call("adapt", "--preset", "atlas-test", "--run", adapted.path)
     assert f"report: {adapted.path}/report/index.html" in printed
     assert all(word in printed for word in ("sw", "hi"))
-    stages = json.loads(_call("status", adapted.path, "--json"))
-    assert all(stage["whole"] == stage["total"] for stage in stages)
+    status = json.loads(_call("status", adapted.path, "--json"))
+    assert all(stage["whole"] == stage["total"] for stage in status["stages"])
 
 
 @pytest.mark.parametrize("merged", [False, True])

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from compass_ray.artifacts import RunDir
-from compass_ray.cli.chat import find_service
 from compass_ray.cli.chat_session import ChatError, ChatSession
+from compass_ray.cli.service_probe import find_service
 from compass_ray.config import load_run_config
 from compass_ray.serving.api.auth import ApiKeys
 from compass_ray.serving.api.key_source import hash_key

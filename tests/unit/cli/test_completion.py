@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from typer.main import get_command
 
 from compass_ray import cli, pipeline
-from compass_ray.cli.completion import STAGE_NAMES
 from compass_ray.config import list_presets
 from compass_ray.config.reference import list_settings
+from compass_ray.config.stage_names import STAGE_NAMES
 from compass_ray.languages import LANGUAGES
 
 

@@ -18,6 +18,7 @@ from compass_ray.pipeline import StageStatus
 from compass_ray.records.checks import CheckRecord
 from compass_ray.records.decisions import DriftRecord, GateDecisionRecord, WindowDiscardedRecord
 from compass_ray.registry import LivePointer
+from compass_ray.serving.metrics.status import language_status
 from tests.unit.command_line import Command
 
 DONE = [StageStatus("pool", 3, 3), StageStatus("train", 6, 6)]
@@ -40,6 +41,21 @@ def test_the_live_version_and_the_last_check_are_shown(compass_ray: Command, run
     assert "none: the base model answers" in hi
     assert "no check yet" in hi
     assert done.out.splitlines()[-1] == f"next: compass-ray adapt --run {run.uri}  (stage pool has 0 of 3 artifacts)"
+
+
+def test_the_json_has_the_same_and_names_versions_as_the_service_does(compass_ray: Command, run: RunDir) -> None:
+    jsonl_log.append(run, "checks.jsonl", [_check("sw", 100)])
+    registry.set_shadow(run, "sw", "v0002")
+    registry.pin(run, "sw", reason="exam week")
+    found = json.loads(compass_ray(f"status {run.uri} --json").out)
+    sw, hi = found["languages"]["sw"], found["languages"]["hi"]
+    assert found["stages"][0] == {"stage": "pool", "whole": 0, "total": 3}
+    assert found["next"]["command"] == f"compass-ray adapt --run {run.uri}"
+    assert (sw["live"], sw["canary"], sw["shadow"], sw["pinned"]) == ("v0001", None, "v0002", "exam week")
+    assert (sw["last_check"]["divergence"], sw["last_check"]["drifted"], sw["window_ready"]) == (0.041, False, False)
+    assert set(hi.values()) == {None, False}
+    names = language_status("sw", registry.read_catalogue(run, ["sw"])).keys()
+    assert names - sw.keys() == {"name", "versions"}
 
 
 def test_a_damaged_pointer_is_shown_and_the_rest_too(compass_ray: Command, run: RunDir) -> None:
@@ -90,6 +106,14 @@ def test_the_next_command(stages: list[StageStatus], languages: list[LanguageOve
 def test_a_service_that_updates_itself_needs_no_update_by_hand() -> None:
     step = choose_next_step("a", DONE, [replace(LIVE, is_window_ready=True)], auto=True)
     assert step.command == "compass-ray serve a"
+
+
+def test_a_run_that_is_served_is_not_to_be_served_again() -> None:
+    step = choose_next_step("a", DONE, [LIVE], served_at="http://127.0.0.1:8000")
+    assert step.command == "compass-ray chat a"
+    assert "http://127.0.0.1:8000 serves the run" in step.reason
+    drifted = choose_next_step("a", DONE, [replace(LIVE, is_window_ready=True)], served_at="http://127.0.0.1:8000")
+    assert drifted.command == "compass-ray update a --ready"
 
 
 def test_a_version_waits_for_a_person_until_it_is_promoted(run: RunDir) -> None:

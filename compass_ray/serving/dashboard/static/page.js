@@ -1,4 +1,4 @@
-// Polls the status and shows it. Errors are shown in the page's only live region.
+// Polls the status and shows it. Errors are shown in the status line of the header, which screen readers announce.
 
 import { setText } from "./dom.js";
 import { showCommands } from "./commands.js";

@@ -1,4 +1,4 @@
-"""Settings of the report page."""
+"""Settings of the report."""
 
 from __future__ import annotations
 

@@ -1,0 +1,44 @@
+"""Whether a run is served on this machine. Without a service nothing heavy is imported, and no time passes."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from compass_ray.artifacts import RunDir
+    from compass_ray.config import RunConfig
+
+KEY_VARIABLE = "COMPASS_API_KEY"
+_PROBE_SECONDS = 1.0
+
+
+def auth_headers() -> dict[str, str]:
+    """The header with the user's API key, if the environment has one."""
+    key = os.environ.get(KEY_VARIABLE)
+    return {"authorization": f"Bearer {key}"} if key else {}
+
+
+def find_service(run: RunDir, config: RunConfig) -> str | None:
+    """The address of the service at the configured address of this machine, if it serves this run."""
+    host = config.serve.host if config.serve.host not in ("0.0.0.0", "::") else "127.0.0.1"
+    if not _is_open(host, config.serve.port):
+        return None
+    import httpx
+
+    address = f"http://{f'[{host}]' if ':' in host else host}:{config.serve.port}"
+    try:
+        response = httpx.get(f"{address}/v1/compass/status", headers=auth_headers(), timeout=_PROBE_SECONDS)
+        served = response.json().get("run") if response.is_success else None
+    except (httpx.HTTPError, ValueError, AttributeError):
+        return None
+    return address if served == run.shown_uri else None
+
+
+def _is_open(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), _PROBE_SECONDS).close()
+    except OSError:
+        return False
+    return True

@@ -38,6 +38,8 @@ class Catalogue:
     """Why a language's pointer cannot be read. The language keeps its previous state."""
     pins: Mapping[str, str] = field(default_factory=dict)
     """Reason of the pin, for each pinned language. The live version of a pinned language does not change."""
+    previous: Mapping[str, str] = field(default_factory=dict)
+    """The version that a rollback makes live, for each language that has one."""
 
     def has_version(self, name: AdapterName) -> bool:
         """Whether the version is complete."""
@@ -123,6 +125,7 @@ class CatalogueReader:
             shadows={code: live.shadow for code, live in ordered.items() if live.shadow},
             problems=dict(self._problems),
             pins={code: live.pinned.reason for code, live in ordered.items() if live.pinned},
+            previous={code: live.history[-1].version for code, live in ordered.items() if live.history},
         )
 
 

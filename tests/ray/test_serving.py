@@ -184,7 +184,7 @@ def test_status_page_and_health(http: httpx.Client, served: Served) -> None:
     assert http.get("/healthz").json() == {"status": "ok"}
     status = http.get("/v1/compass/status").json()
     assert status["run"] == served.run.uri
-    served_as = {"live": "v0001", "versions": ["v0001"], "canary": None, "shadow": None, "pinned": None}
+    served_as = {"live": "v0001", "previous": None, "versions": ["v0001"], "canary": None, "shadow": None, "pinned": None}
     assert status["languages"]["de"] == {"name": "German", **served_as}
     assert "<h1>compass-ray</h1>" in http.get("/").text
     assert http.get("/page/page.js").headers["content-type"].startswith("text/javascript")

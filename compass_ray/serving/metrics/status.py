@@ -68,6 +68,7 @@ def language_status(code: str, catalogue: Catalogue) -> dict[str, Any]:
     return {
         "name": language.name if language else code,
         "live": catalogue.live.get(code),
+        "previous": catalogue.previous.get(code),
         "versions": list(catalogue.versions.get(code, ())),
         "canary": {"version": canary.version, "share": canary.share} if canary else None,
         "shadow": catalogue.shadows.get(code),

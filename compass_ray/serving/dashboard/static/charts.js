@@ -6,6 +6,7 @@ import { t } from "./messages.js";
 
 const HEIGHT = 220;
 const LINE = 14;
+const MIN_SPAN = 120;
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800, 2592000, 31536000];
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -76,7 +77,7 @@ export class Chart {
     return {
       width: this.plot.clientWidth, height: HEIGHT, legend: { show: false }, padding: [null, 32, null, null],
       cursor: { y: false, drag: { x: false, y: false } },
-      scales: { y: this.log ? { distr: 3, log: 10 } : { range: (_, low, high) => [0, Math.max(high ?? 0, 1e-9) * 1.1] } },
+      scales: { x: { range: (_, low, high) => timeRange(low, high) }, y: this.log ? { distr: 3, log: 10 } : { range: (_, low, high) => [0, Math.max(high ?? 0, 1e-9) * 1.1] } },
       axes: [{ ...axis, incrs: STEPS, space: 70, values: timeLabels }, { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : this.format(tick))) }],
       series: [{}, ...series],
       hooks: { setCursor: [(u) => this.read(u.cursor.idx)], draw: [(u) => this.drawMarks(u)] },
@@ -111,6 +112,12 @@ export class Chart {
     }
     ctx.restore();
   }
+}
+
+// The range of the time axis in seconds. Without a minimum a single point would get an axis of days or years.
+export function timeRange(low, high) {
+  const missing = MIN_SPAN - (high - low);
+  return typeof low !== "number" || missing <= 0 ? [low, high] : [low - missing / 2, high + missing / 2];
 }
 
 // Indices of values between two gaps. They get a point, because a line cannot show a single value.

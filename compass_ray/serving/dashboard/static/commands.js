@@ -1,6 +1,6 @@
 // Commands on adapter versions, to copy. The page itself changes nothing.
 
-import { make, setOptions, setText } from "./dom.js";
+import { make, quoted, setOptions, setText } from "./dom.js";
 import { t } from "./messages.js";
 
 const at = (id) => document.getElementById(id);
@@ -27,10 +27,10 @@ function draw() {
   setOptions(version, versions.map((each) => [each, each === found.live ? t("{version} (live)", { version: each }) : each]), versions.at(-1) ?? "");
   version.disabled = versions.length === 0;
   const [run, code] = [quoted(status.run ?? "RUN"), language.value];
-  const pin = found.pinned === null || found.pinned === undefined;
-  show("promote", t("Promote"), versions.length ? `compass-ray adapters promote ${run} ${code} ${version.value}` : "");
-  show("rollback", t("Roll back"), found.live ? `compass-ray adapters rollback ${run} ${code}` : "");
-  show("pin", pin ? t("Pin") : t("Unpin"), found.live ? `compass-ray adapters ${pin ? "pin" : "unpin"} ${run} ${code}` : "");
+  const free = found.pinned === null || found.pinned === undefined;
+  show("promote", t("Promote"), free && versions.length ? `compass-ray adapters promote ${run} ${code} ${version.value}` : "");
+  show("rollback", t("Roll back"), free && found.previous ? `compass-ray adapters rollback ${run} ${code}` : "");
+  show("pin", free ? t("Pin") : t("Unpin"), found.live ? `compass-ray adapters ${free ? "pin" : "unpin"} ${run} ${code}` : "");
 }
 
 function show(name, heading, command) {
@@ -61,6 +61,3 @@ async function copy(code, button) {
   }
   setTimeout(() => setText(button, t("Copy")), 2000);
 }
-
-// A word for a POSIX shell.
-export const quoted = (word) => (/^[\w@%+=:,.\/-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);

@@ -95,3 +95,6 @@ export class Numbers {
     return parts;
   }
 }
+
+// A word for a POSIX shell.
+export const quoted = (word) => (/^[\w@%+=:,.\/-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);

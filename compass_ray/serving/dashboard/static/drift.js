@@ -27,7 +27,7 @@ const changes = ([times, divergence, , versions]) => {
 };
 
 // Columns after the second are for the table and the marks; the chart has two lines.
-const chart = new Chart(figure, {
+export const chart = new Chart(figure, {
   heading: t("Divergence in bits"),
   table: {
     caption: t("Checks, newest first"), label: t("Divergence, numbers"),

@@ -1,6 +1,6 @@
 // The state of the service in one word, with the reasons; and the verdict of one drift check.
 
-import { make, setText } from "./dom.js";
+import { make, quoted, setText } from "./dom.js";
 import { number, percent } from "./format.js";
 import { t } from "./messages.js";
 
@@ -49,12 +49,12 @@ function degraded({ monitor, controller, problems = {}, errors = [], time }) {
   return found;
 }
 
-function drift({ languages = {}, controller }, code, { phase, last_check: last, stale, window, window_size: size }, reasons) {
+function drift({ run, languages = {}, controller }, code, { phase, last_check: last, stale, window, window_size: size }, reasons) {
   const language = languages[code]?.name ?? code;
   if (phase === "ready") {
     const runs = controller && !controller.failed && !controller.unreachable;
     if (runs) reasons.updating.push(t("{language}: an update is due or runs", { language }));
-    else reasons.drifting.push(t("{language}: a window is ready; run compass-ray update", { language }));
+    else reasons.drifting.push(t("{language}: a window is ready; run {command}", { language, command: `compass-ray update ${quoted(run ?? "RUN")} --ready` }));
   } else if (phase === "collecting") {
     reasons.drifting.push(t("{language}: alarm, collecting a window of prompts ({count} of {size})", { language, count: number(window), size: number(size) }));
   } else if (last?.drifted) {

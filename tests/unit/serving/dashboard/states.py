@@ -24,7 +24,12 @@ def busy(languages: tuple[str, ...] = CODES, *, run: str = f"s3://bucket/runs/{S
     live = dict.fromkeys(languages[1:], "v0002")
     first = languages[1]
     catalogue = Catalogue(
-        live, versions, {first: Canary("v0003", 0.05)}, {languages[2]: "v0003"}, pins={languages[3]: "held for the release"}
+        live,
+        versions,
+        {first: Canary("v0003", 0.05)},
+        {languages[2]: "v0003"},
+        pins={languages[3]: "held for the release"},
+        previous={first: "v0001"},
     )
     traffic = {"waiting": 3, "delivered": 20_412, "dropped": 0, "retries": 2}
     return build_status(
@@ -59,6 +64,13 @@ def quiet() -> dict[str, Any]:
             statistics.record_refusal(404 if step else 400)
         clock.now += 10
     return busy() | {"requests": statistics.summary(), "history": to_columns(statistics.history())}
+
+
+def first_check() -> dict[str, Any]:
+    """As busy, but with one drift check so far."""
+    line = _check("sw", 0, 0) | {"time": NOW}
+    checks = {"sw": summarize_checks([CheckRecord.model_validate(line)])}
+    return busy(("af", "sw")) | {"monitor": {"languages": {"sw": _language_status("sw", line)}, "checks": checks}}
 
 
 def idle() -> dict[str, Any]:

@@ -330,6 +330,18 @@ def test_labels_and_marks_of_a_chart_do_not_overlap(page: Page) -> None:
     assert lines == [1, 2, 0]
 
 
+def test_a_single_check_has_an_axis_of_minutes(context: BrowserContext, site: Site) -> None:
+    site.endpoint.state = states.first_check()
+    page = _open(context, site)
+    page.clock.run_for(100)
+    ranges = "async (g) => { const { timeRange } = await import('/page/charts.js'); return g.map((each) => timeRange(...each)); }"
+    assert page.evaluate(ranges, [[1000, 1000], [1000, 1060], [1000, 4600]]) == [[940, 1060], [970, 1090], [1000, 4600]]
+    drawn = page.evaluate(
+        "() => import('/page/drift.js').then(({ chart }) => [chart.drawn.scales.x.min, chart.drawn.scales.x.max])"
+    )
+    assert drawn == [states.NOW - 60, states.NOW + 60]
+
+
 def test_an_empty_service(context: BrowserContext, site: Site) -> None:
     site.endpoint.state = states.idle()
     page = _open(context, site)
@@ -413,7 +425,7 @@ LAST = "s.monitor.languages.sw.last_check"
             "a window of prompts (7 of 300)",
         ),
         ("s.monitor.languages.sw.stale = true", "drifting", "the clusters no longer fit"),
-        ("s.monitor.languages.sw.phase = 'ready'", "drifting", "run compass-ray update"),
+        ("s.run = 'my runs/a'; s.monitor.languages.sw.phase = 'ready'", "drifting", "run compass-ray update 'my runs/a' --ready"),
         ("s.monitor.languages.sw.phase = 'ready'; s.controller = {}", "updating", "an update is due or runs"),
         ("s.languages.sw.canary = { version: 'v0003', share: 0.05 }", "updating", "canary v0003 answers 5.0 % of the requests"),
         ("s.monitor = { failed: 'no encoder' }", "degraded", "the traffic monitor does not work: no encoder"),
@@ -481,6 +493,11 @@ def test_commands_name_run_language_and_version_and_are_copied(browser: Browser)
     expect(commands.nth(2)).to_have_text(f"compass-ray adapters pin {run} am")
     page.get_by_role("button", name="Copy: Promote").click()
     assert page.evaluate("() => navigator.clipboard.readText()") == f"compass-ray adapters promote {run} am v0003"
+    page.get_by_label("Language of the commands").select_option("ar")  # nothing to go back to
+    expect(page.locator("#commands")).to_contain_text("adapters promote")
+    expect(page.locator("#commands")).not_to_contain_text(f"adapters rollback {run} ar")
+    page.get_by_label("Language of the commands").select_option("bn")  # pinned
+    expect(page.locator("#commands li:visible code")).to_have_text([f"compass-ray adapters unpin {run} bn"])
     context.close()
     site.close()
 

@@ -13,7 +13,12 @@ from tests.unit.serving.dashboard import states
 
 def test_the_status_has_the_versions_of_each_language() -> None:
     catalogue = Catalogue(
-        {"sw": "v0002"}, {"sw": ("v0001", "v0002")}, {"sw": Canary("v0003", 0.1)}, {"sw": "v0001"}, pins={"sw": ""}
+        {"sw": "v0002"},
+        {"sw": ("v0001", "v0002")},
+        {"sw": Canary("v0003", 0.1)},
+        {"sw": "v0001"},
+        pins={"sw": ""},
+        previous={"sw": "v0001"},
     )
     found = build_status(
         run="r",
@@ -30,12 +35,13 @@ def test_the_status_has_the_versions_of_each_language() -> None:
     assert found["languages"]["sw"] == {
         "name": "Swahili",
         "live": "v0002",
+        "previous": "v0001",
         "versions": ["v0001", "v0002"],
         "canary": {"version": "v0003", "share": 0.1},
         "shadow": "v0001",
         "pinned": "",
     }
-    nothing = {"live": None, "versions": [], "canary": None, "shadow": None, "pinned": None}
+    nothing = {"live": None, "previous": None, "versions": [], "canary": None, "shadow": None, "pinned": None}
     assert found["languages"]["xyz"] == {"name": "xyz", **nothing}
 
 

@@ -21,6 +21,7 @@ from compass_ray.texts import make_visible
 if TYPE_CHECKING:
     from compass_ray.artifacts import RunDir
     from compass_ray.config import RunConfig
+    from compass_ray.serving.local_endpoint import LocalAddress
 
 _REPLY_SECONDS = 600.0
 _HELP = (
@@ -46,8 +47,8 @@ def chat(
     import httpx
 
     with (
-        _endpoint(run, url, set_) as address,
-        httpx.Client(base_url=address, headers=auth_headers(), timeout=_REPLY_SECONDS) as client,
+        _endpoint(run, url, set_) as (address, headers),
+        httpx.Client(base_url=address, headers=headers, timeout=_REPLY_SECONDS) as client,
     ):
         _say(f"Talking to {redact(address)} with model {model}. /help lists the commands.", "dim")
         converse(ChatSession(client, model), _read_line)
@@ -114,26 +115,26 @@ def _read_line() -> str | None:
 
 
 @contextmanager
-def _endpoint(run: str | None, url: str | None, set_: list[str] | None) -> Iterator[str]:
-    """The address of the endpoint: the given one, that of the run's service, or one that is started here."""
+def _endpoint(run: str | None, url: str | None, set_: list[str] | None) -> Iterator[tuple[str, dict[str, str]]]:
+    """Address and headers of the endpoint: the given one, that of the run's service, or one that is started here."""
     from compass_ray.config import ConfigError
 
     if url:
-        yield url.rstrip("/").removesuffix("/v1")
+        yield url.rstrip("/").removesuffix("/v1"), auth_headers()
         return
     if run is None:
         raise ConfigError("give a RUN, or --url with the address of a running service")
     where = open_run(run)
     config = apply_overrides(where.read_config(), set_)
     if served := find_service(where, config):
-        yield served
+        yield served, auth_headers()
         return
-    with _start(where, config) as address:
-        yield address
+    with _start(where, config) as found:
+        yield found.url, auth_headers(found.key)
 
 
 @contextmanager
-def _start(run: RunDir, config: RunConfig) -> Iterator[str]:
+def _start(run: RunDir, config: RunConfig) -> Iterator[LocalAddress]:
     from compass_ray import preflight, registry
 
     preflight.require_served_models(config)

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from compass_ray.artifacts import RunDir
     from compass_ray.config import RunConfig
 
-KEY_VARIABLE = "COMPASS_API_KEY"
+_KEY_VARIABLE = "COMPASS_API_KEY"
 _PROBE_SECONDS = 1.0
 
 
-def auth_headers() -> dict[str, str]:
-    """The header with the user's API key, if the environment has one."""
-    key = os.environ.get(KEY_VARIABLE)
+def auth_headers(key: str | None = None) -> dict[str, str]:
+    """The header with an API key, by default the user's, if the environment has one."""
+    key = key or os.environ.get(_KEY_VARIABLE)
     return {"authorization": f"Bearer {key}"} if key else {}
 
 

@@ -46,7 +46,7 @@ class MessageLog:
 
 
 _watchers: list[subprocess.Popen[bytes]] = []
-"""The waiting shell of the open block."""
+"""The waiting shells of the open blocks."""
 
 
 def separate_stderr() -> None:
@@ -70,15 +70,25 @@ def log_messages() -> Iterator[MessageLog | None]:
     if not faulthandler.is_enabled():
         faulthandler.enable(file=sys.stderr, all_threads=False)
     try:
-        command = ["/bin/sh", "-c", _WATCHER, "sh", name]
-        _watchers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=terminal, stderr=terminal))
-        yield log
+        with _watch(name, terminal):
+            yield log
     finally:
-        dismiss_watcher()
         os.dup2(terminal, _STDERR)
         os.close(terminal)
         if not log.last_lines():
             log.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _watch(name: str, terminal: int) -> Iterator[None]:
+    """Let a shell wait for the end of the process in the block."""
+    command = ["/bin/sh", "-c", _WATCHER, "sh", name]
+    watcher = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=terminal, stderr=terminal)
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _dismiss(watcher)
 
 
 def redirect_ray() -> None:
@@ -97,10 +107,16 @@ def _write_lines(data: Mapping[str, Any], ignore_prefix: bool = False) -> None:
         os.write(_STDERR, "".join(f"({data.get('pid')}) {line}\n" for line in data.get("lines", ())).encode())
 
 
-def dismiss_watcher() -> None:
-    """The process ends, or the block is left, for a reason that the command reports itself."""
-    while _watchers:
-        watcher = _watchers.pop()
+def dismiss_watchers() -> None:
+    """The process ends for a reason that the command reports itself."""
+    for watcher in list(_watchers):
+        _dismiss(watcher)
+
+
+def _dismiss(watcher: subprocess.Popen[bytes]) -> None:
+    """The block of the shell is left. A second call does nothing."""
+    if watcher in _watchers:
+        _watchers.remove(watcher)
         with suppress(OSError, ValueError, subprocess.TimeoutExpired):
             watcher.communicate(b"\n", timeout=1)
 

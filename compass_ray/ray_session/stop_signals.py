@@ -145,5 +145,5 @@ def _end_process(number: int) -> None:
         sys.stdout.flush()
         sys.stderr.write(f"error: {stop_message(number)}\n")
         sys.stderr.flush()
-    message_log.dismiss_watcher()
+    message_log.dismiss_watchers()
     os._exit(128 + number)

@@ -41,7 +41,7 @@ def read_decisions(run: RunDir) -> list[Decision]:
 
 @lru_cache(maxsize=10_000)
 def _log_once(file: str, number: int) -> None:
-    logger.error("registry: line %d of %s is no decision, it is left out; correct or remove it", number, file)
+    logger.error("registry: line %d of %s is no decision and is left out; correct or remove it", number, file)
 
 
 def _parse(line: jsonl_log.JsonRecord) -> Decision | None:

@@ -1,17 +1,20 @@
 """The endpoint of a run in a thread of this process, for one user at a terminal. It starts no Ray process.
 
-Engine, router and API are those of the service. Nothing is recorded: there is no monitor, so a conversation is no traffic.
+Engine, router and API are those of the service. Nothing is recorded: there is no monitor, so a conversation is no traffic. The
+endpoint has an API key of its own, so no other user of the machine can use its port.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
@@ -22,12 +25,22 @@ from compass_ray.monitoring.observations import Feedback, Observation
 from compass_ray.monitoring.steady_clock import SteadyClock
 from compass_ray.serving.adapter_server import AdapterServer
 from compass_ray.serving.api.application import build_api
+from compass_ray.serving.api.auth import ApiKeys
 from compass_ray.serving.api.host_check import default_hosts
+from compass_ray.serving.api.key_source import hash_key
 from compass_ray.serving.api.rate_limits import RequestLimits
 from compass_ray.serving.ingress import build_service
 from compass_ray.serving.metrics.request_stats import RequestStatistics
 
 _HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class LocalAddress:
+    """Where the endpoint answers, and the API key that it requires."""
+
+    url: str
+    key: str
 
 
 class _NoTraffic:
@@ -41,8 +54,8 @@ class _NoTraffic:
 
 
 @contextmanager
-def open_local_endpoint(run: RunDir, config: RunConfig) -> Iterator[str]:
-    """The URL of an endpoint at a free loopback port, while the block is open. It answers requests of this machine only.
+def open_local_endpoint(run: RunDir, config: RunConfig) -> Iterator[LocalAddress]:
+    """An endpoint at a free loopback port, while the block is open. It answers requests with its key only.
 
     Raises:
         ModelError: a model of the run is missing.
@@ -54,7 +67,7 @@ def open_local_endpoint(run: RunDir, config: RunConfig) -> Iterator[str]:
         thread.start()
         try:
             endpoint.ready.result()
-            yield f"http://{_HOST}:{listener.getsockname()[1]}"
+            yield LocalAddress(f"http://{_HOST}:{listener.getsockname()[1]}", endpoint.key)
         finally:
             endpoint.stop()
             thread.join()
@@ -65,6 +78,7 @@ class _LocalEndpoint:
 
     def __init__(self, run: RunDir, config: RunConfig) -> None:
         self.run_dir, self.config = run, config
+        self.key = secrets.token_urlsafe()
         self.ready: Future[None] = Future()
         self.server: uvicorn.Server | None = None
         self.stopped = False
@@ -91,7 +105,13 @@ class _LocalEndpoint:
         clock = SteadyClock(time.time, time.monotonic)
         service = build_service(self.config, backend, _NoTraffic(), RequestStatistics(clock), clock)
         await service.refresh_catalogue()
-        api = build_api(service, self._status, hosts=default_hosts(_HOST), limits=RequestLimits.from_config(self.config.serve))
+        api = build_api(
+            service,
+            self._status,
+            keys=ApiKeys({hash_key(self.key): "this process"}),
+            hosts=default_hosts(_HOST),
+            limits=RequestLimits.from_config(self.config.serve),
+        )
         self.server = uvicorn.Server(uvicorn.Config(api, log_level="critical"))
         self.server.should_exit = self.stopped  # `stop` was called while the models were loaded
         listener.listen()

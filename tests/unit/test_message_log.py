@@ -44,6 +44,11 @@ def test_a_process_that_ends_at_once_shows_the_last_messages(tmp_path: Path, end
     assert ("Fatal Python error: Aborted" in done.stderr) == (end == "os.abort()")
 
 
+def test_the_end_of_an_inner_block_leaves_the_outer_one_watched(tmp_path: Path) -> None:
+    done = _run("exec('with message_log.log_messages(): pass'); os._exit(1)", tmp_path)
+    assert "ended unexpectedly. The last messages of Ray" in done.stderr
+
+
 def test_an_error_of_python_stays_on_the_terminal(tmp_path: Path) -> None:
     done = _run("raise ValueError('broken')", tmp_path)
     assert "ValueError: broken" in done.stderr
@@ -57,5 +62,5 @@ def test_an_empty_file_is_removed(tmp_path: Path) -> None:
 
 
 def test_an_end_that_the_command_reports_shows_no_messages(tmp_path: Path) -> None:
-    done = _run("message_log.dismiss_watcher(); os._exit(3)", tmp_path)
+    done = _run("message_log.dismiss_watchers(); os._exit(3)", tmp_path)
     assert (done.returncode, done.stderr) == (3, "a line of the command\n")

@@ -120,7 +120,7 @@ class AdapterTrainer:
         calls it; the others wait.
 
         Raises:
-            ModelError: the state belongs to another training, or the loss is not finite.
+            ModelError: the state belongs to another training, or a training or validation loss is not finite.
             ProcessGroupError: the first of several workers failed, or they got different states.
         """
         if resume is not None:
@@ -197,9 +197,12 @@ class AdapterTrainer:
         step_losses = [self._optimizer.step(first + i, batch) for i, batch in enumerate(batches)]
         losses = self.group.all_reduce_sum(torch.stack(step_losses))
         rate = self.config.learning_rate
-        train_loss = require_finite_loss(float(losses.mean()), epoch, "train.learning_rate", rate)
+        train_loss = float(losses.mean())
+        require_finite_loss("training", train_loss, epoch, "train.learning_rate", rate)
         for layer in self.adapter.layers.values():
             layer.eval()
+        validation_loss = self.validation_loss()
+        require_finite_loss("validation", validation_loss, epoch, "train.learning_rate", rate)
         rates = tuple(self._optimizer.learning_rate(first + i) for i in range(len(batches)))
         self.last_epoch_steps = StepStats(first, tuple(losses.tolist()), rates)
         return EpochRecord(
@@ -207,7 +210,7 @@ class AdapterTrainer:
             steps=len(batches),
             tokens=sum(len(example) for batch in batches for example in batch),
             train_loss=train_loss,
-            validation_loss=self.validation_loss(),
+            validation_loss=validation_loss,
             learning_rate=rates[-1],
             seconds=time.monotonic() - started,
             reply_tokens=sum(example.num_reply_tokens for batch in batches for example in batch),

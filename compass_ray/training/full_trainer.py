@@ -72,7 +72,7 @@ class FullTrainer:
         """Train until all epochs are done or patience ends. ``history`` is the training that the model already had.
 
         Raises:
-            ModelError: the loss is not finite.
+            ModelError: a training or validation loss is not finite.
         """
         records = list(history)
         while len(records) < self.train_config.epochs and not is_out_of_patience(records, self.train_config.patience):
@@ -101,13 +101,16 @@ class FullTrainer:
         self.model.engine.train()
         losses = self.group.all_reduce_sum(torch.stack([self._step(first + i, batch) for i, batch in enumerate(batches)]))
         rate = self.config.full.learning_rate
-        train_loss = require_finite_loss(float(losses.mean()), epoch, "full.learning_rate", rate)
+        train_loss = float(losses.mean())
+        require_finite_loss("training", train_loss, epoch, "full.learning_rate", rate)
+        validation_loss = self.validation_loss()
+        require_finite_loss("validation", validation_loss, epoch, "full.learning_rate", rate)
         return EpochRecord(
             epoch=epoch + 1,
             steps=len(batches),
             tokens=sum(self._lengths),
             train_loss=train_loss,
-            validation_loss=self.validation_loss(),
+            validation_loss=validation_loss,
             learning_rate=self._learning_rate(first + len(batches) - 1),
             seconds=time.monotonic() - started,
             reply_tokens=sum(example.num_reply_tokens for example in self.examples),

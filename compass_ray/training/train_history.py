@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from compass_ray.models.errors import ModelError
 
@@ -56,18 +57,19 @@ class TrainingResult:
         return self.tokens / self.seconds if self.seconds > 0 else 0.0
 
 
-def require_finite_loss(train_loss: float, epoch: int, setting: str, learning_rate: float) -> float:
-    """The training loss of an epoch (counted from 0); ``setting`` names the learning rate.
+def require_finite_loss(
+    kind: Literal["training", "validation"], loss: float | None, epoch: int, setting: str, learning_rate: float
+) -> None:
+    """Refuse a loss of an epoch (counted from 0) from which no best epoch follows; ``setting`` names the learning rate.
 
     Raises:
         ModelError: the loss is infinite or NaN.
     """
-    if not math.isfinite(train_loss):
+    if loss is not None and not math.isfinite(loss):
         raise ModelError(
-            f"the training loss became {train_loss} in epoch {epoch + 1}; lower {setting} (it is {learning_rate:g}). If it fails "
+            f"the {kind} loss became {loss} in epoch {epoch + 1}; lower {setting} (it is {learning_rate:g}). If it fails "
             f"at any rate, the base model itself gives NaN: download or convert it again, or set train.dtype to float32"
         )
-    return train_loss
 
 
 def best_record(history: Sequence[EpochRecord]) -> EpochRecord:

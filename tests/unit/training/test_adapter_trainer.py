@@ -191,6 +191,14 @@ def test_loss_that_is_not_a_number_stops_with_advice(base: BaseModel, train_conf
         trainer.run()
 
 
+def test_a_last_step_after_which_nothing_can_be_validated_stops_with_advice(base: BaseModel, train_config: TrainConfig) -> None:
+    """The losses of an epoch of one step are those before the step."""
+    config = train_config.model_copy(update={"batch_size": len(ROWS), "learning_rate": 1e30, "warmup_ratio": 0.0})
+    message = r"the validation loss became (nan|inf) in epoch 1; lower train\.learning_rate \(it is 1e\+30\)"
+    with make_trainer(base, config) as trainer, pytest.raises(ModelError, match=message):
+        trainer.run()
+
+
 def test_state_of_another_seed_is_rejected(base: BaseModel, train_config: TrainConfig) -> None:
     states: list[dict[str, Any]] = []
     with make_trainer(base, train_config) as trainer:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from babel.core import Locale, get_global
 
@@ -88,6 +91,30 @@ def test_the_question_of_the_readme_has_a_right_answer(result: dict[str, Any]) -
 def test_most_questions_of_the_demo_have_right_answers(result: dict[str, Any]) -> None:
     right = [reply["reply"] == _city(reply["language"], reply["question"]) for reply in result["replies"]]
     assert sum(right) >= 2, result["replies"]
+
+
+@pytest.fixture(scope="module")
+def url(folder: Path, result: dict[str, Any]) -> Iterator[str]:
+    """The address of ``compass-ray serve demo-run``, on a free port."""
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    command = [sys.executable, "-m", "compass_ray", "serve", "demo-run", "--port", "0"]
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as service:
+        assert service.stdout is not None
+        served = next(found for line in service.stdout if (found := re.search(r"^serving .* at (http://\S+)", line)))
+        yield served[1]
+        service.terminate()
+        assert service.wait(timeout=120) == 0
+
+
+def test_the_request_of_the_quickstart_is_answered_by_the_served_run(url: str) -> None:
+    [command] = re.findall(r"^curl (\S+completions.*?)\n```", (ROOT / "docs/quickstart.md").read_text("utf-8"), re.M | re.S)
+    address, *_, body = shlex.split(command.replace("\\\n", " "))
+    question = json.loads(body)["messages"][-1]["content"]
+    path = address.removeprefix("localhost:8000")
+    reply = httpx.post(f"{url}{path}", content=body.encode(), headers={"content-type": "application/json"}, timeout=60.0)
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["choices"][0]["message"]["content"] == _city("sw", question)
+    assert reply.headers["x-compass-route"].startswith("sw@")
 
 
 def test_only_the_user_can_read_the_prompts(folder: Path, result: dict[str, Any]) -> None:

@@ -30,6 +30,7 @@ BENCHMARKS = (
     "speed/real_encoder",
     "speed/real_training",
     "speed/demo_real",
+    "speed/console",
     "paper/atlas_transfer",
     "paper/budget",
     "paper/transfers",
@@ -57,6 +58,7 @@ SLOW = (
     "speed/clusterers",
     "speed/selection",
     "speed/real_encoder",
+    "speed/console",
 )
 """Those that take more than two seconds of a processor."""
 SOAK = (

@@ -1,7 +1,8 @@
 """The pictures and the sample output of README: the demo in a terminal, the report of its run, and the dashboard of its service.
 
-``python -m website.screenshots`` runs ``make demo`` or ``make demo-real``, or continues its run, serves it, asks some questions
-and photographs everything in Chromium. It needs the developers' extra, a Chromium on the path and fonts of the scripts, such as
+``python -m website.screenshots`` runs the demo of ``make demo`` or ``make demo-real`` in ``build/screenshots``, serves its run,
+asks some questions and photographs everything in Chromium. Run and output stay there, so a repetition only photographs; remove
+the folder to run the demo again. It needs the developers' extra, a Chromium on the path and fonts of the scripts, such as
 ``apt-get install chromium fonts-lohit-deva fonts-wqy-zenhei fonts-sil-abyssinica``. Pictures have few colours, so that they stay
 small.
 """
@@ -35,9 +36,15 @@ from rich.text import Text
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs/images"
+FOLDER = ROOT / "build/screenshots"
+"""Where the demo runs."""
 COLUMNS = 118
 COLOURS = 128
-PAGE = {"width": 1240, "height": 900}
+WIDTH = 1240
+HEIGHTS = {"report": 900, "dashboard": 1250}
+"""Part of each page that is shown, from its top."""
+MOST_BYTES = 400_000
+"""Of all pictures together."""
 START_SECONDS = 180.0
 PRESETS = {"demo": "atlas", "demo-real": "gemma-3-270m"}
 """Preset of each target of make."""
@@ -68,37 +75,68 @@ def main() -> None:
     """Make all pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", choices=sorted(PRESETS), default="demo", help="target of make to photograph")
-    parser.add_argument("--run", help="run of the demo; it is made if it is missing")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="folder of the demo's run and output, which are kept")
     parser.add_argument("--output", type=Path, default=IMAGES, help="folder of the pictures")
     parser.add_argument("--document", type=Path, default=ROOT / "README.md", help="document with the sample output")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    run, target = arguments.run or f"{arguments.target}-run", arguments.target
-    printed = run_demo(run, PRESETS[target])
+    folder, target = arguments.folder.resolve(), arguments.target
+    printed, folders = read_output(folder, target), local_folders(folder)
     arguments.document.write_text(with_output(arguments.document.read_text("utf-8"), printed, target), "utf-8")
     with _browser() as browser:
         _shoot(browser, arguments.output / "terminal.png", content=terminal_page(printed, target), whole=True)
-        _shoot(browser, arguments.output / "report.png", address=Path(run, "report/index.html").resolve().as_uri())
-        with serve(run) as address:
+        _shoot(browser, arguments.output / "report.png", folders, address=(folder / f"{target}-run/report/index.html").as_uri())
+        with serve(folder, f"{target}-run") as address:
             _ask(address, QUESTIONS[target])
-            _shoot(browser, arguments.output / "dashboard.png", address=address)
-    for name in ("terminal", "report", "dashboard"):
-        path = arguments.output / f"{name}.png"
-        print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+            _shoot(browser, arguments.output / "dashboard.png", folders, address=address)
+    check_sizes([arguments.output / f"{name}.png" for name in ("terminal", *HEIGHTS)])
 
 
-def run_demo(run: str, preset: str) -> str:
-    """What ``compass-ray demo`` prints on a terminal, with its colours and with paths from this folder."""
+def check_sizes(pictures: Sequence[Path]) -> None:
+    """Print the size of each picture.
+
+    Raises:
+        SystemExit: together they exceed `MOST_BYTES`.
+    """
+    sizes = [path.stat().st_size for path in pictures]
+    for path, size in zip(pictures, sizes, strict=True):
+        print(f"{path}: {size / 1000:.0f} kB")
+    if sum(sizes) > MOST_BYTES:
+        raise SystemExit(f"the pictures have {sum(sizes) / 1000:.0f} kB together, more than {MOST_BYTES / 1000:.0f} kB")
+
+
+def read_output(folder: Path, target: str) -> str:
+    """What the demo of a target prints, without folders of this machine. The demo runs if the folder has no output of it."""
+    stored = folder / f"{target}.txt"
+    if not stored.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        stored.write_text(run_demo(folder, f"{target}-run", PRESETS[target]), "utf-8")
+    return without_folders(stored.read_text("utf-8"), local_folders(folder))
+
+
+def run_demo(folder: Path, run: str, preset: str) -> str:
+    """What ``compass-ray demo`` prints on a terminal, with its colours."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 60, COLUMNS, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS)}
     command = [sys.executable, "-m", "compass_ray", "demo", "--preset", preset, "--run", run]
-    with subprocess.Popen(command, stdout=follower, env=environment) as process:
+    with subprocess.Popen(command, cwd=folder, stdout=follower, env=environment) as process:
         os.close(follower)
         printed = b"".join(_read(leader))
     if process.returncode:
         raise SystemExit(f"the demo ended with exit code {process.returncode}")
-    return printed.decode("utf-8").replace("\r\n", "\n").replace(f"{Path.cwd()}/", "")
+    return printed.decode("utf-8").replace("\r\n", "\n")
+
+
+def without_folders(text: str, folders: Sequence[str]) -> str:
+    """The text with paths below the folders relative to them.
+
+    >>> without_folders("report: /home/me/run/index.html", ["/home/me/"])
+    'report: run/index.html'
+    """
+    for folder in folders:
+        text = text.replace(folder, "")
+    return text
 
 
 def with_output(document: str, printed: str, target: str) -> str:
@@ -129,13 +167,13 @@ def terminal_page(printed: str, target: str) -> str:
 
 
 @contextlib.contextmanager
-def serve(run: str) -> Iterator[str]:
-    """The address of a service of the run, which ends with the block."""
+def serve(folder: Path, run: str) -> Iterator[str]:
+    """The address of a service of a run in the folder, which ends with the block."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "compass_ray", "serve", run, "--port", str(port)]
-    process = subprocess.Popen(command, start_new_session=True)
+    process = subprocess.Popen(command, cwd=folder, start_new_session=True)
     address = f"http://127.0.0.1:{port}"
     try:
         _wait(address, process)
@@ -175,22 +213,32 @@ def _browser() -> Iterator[Any]:
         browser.close()
 
 
-def _shoot(browser: Any, path: Path, *, address: str = "about:blank", content: str | None = None, whole: bool = False) -> None:
-    page = browser.new_page(viewport=PAGE, color_scheme="light", reduced_motion="reduce")
+def _shoot(
+    browser: Any,
+    path: Path,
+    folders: Sequence[str] = (),
+    *,
+    address: str = "about:blank",
+    content: str | None = None,
+    whole: bool = False,
+) -> None:
+    size = {"width": WIDTH, "height": HEIGHTS.get(path.stem, HEIGHTS["report"])}
+    page = browser.new_page(viewport=size, color_scheme="light", reduced_motion="reduce")
     page.goto(address)
     if content is not None:
         page.set_content(content)
     page.wait_for_timeout(1500)
-    page.evaluate(_HIDE, _local_folders())
+    page.evaluate(_HIDE, list(folders))
     target = page.locator("pre") if whole else page
     picture = Image.open(io.BytesIO(target.screenshot()))
     picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
     page.close()
 
 
-def _local_folders() -> list[str]:
+def local_folders(folder: Path) -> list[str]:
+    """Folders of this machine that a text may name, each with a slash at its end."""
     named = [os.environ.get(name) for name in ("COMPASS_REAL_MODELS", "COMPASS_SHARED_DATA")]
-    return [f"{folder.rstrip('/')}/" for folder in [*named, str(Path.cwd())] if folder]
+    return [f"{each.rstrip('/')}/" for each in [*named, str(folder)] if each]
 
 
 if __name__ == "__main__":

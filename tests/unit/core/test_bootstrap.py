@@ -64,6 +64,6 @@ def test_a_weighted_interval_has_its_nominal_coverage() -> None:
     rng, covered = np.random.default_rng(0), 0
     for _ in range(400):
         weights, before = rng.choice([0.5, 1.5], 60), rng.normal(3.0, 1.0, 60)
-        found = paired_bootstrap(before - 0.2 + rng.normal(0.0, 0.5, 60), before, weights=weights, rng=rng)
+        found = paired_bootstrap(before - 0.2 + rng.normal(0.0, 0.5, 60), before, weights=weights, resamples=1000, rng=rng)
         covered += found.low <= -0.2 <= found.high
     assert 0.90 <= covered / 400 <= 0.98

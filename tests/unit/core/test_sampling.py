@@ -14,13 +14,19 @@ from compass_ray.core.sampling import sample_cluster, sample_scored
 from compass_ray.core.stochastic import MIN_BLOCK
 
 Problem = tuple[np.ndarray, np.ndarray, np.ndarray]
-RUNS = 20_000
+RUNS = (5_000, pytest.param(20_000, marks=pytest.mark.slow))
+"""Repetitions of a statistical test; the second number finds smaller departures."""
 
 
-def plain_scores(problem: Problem, drawn: list[int], quota: int, tau: float, delta: float) -> np.ndarray:
-    """Equation 1 for every remaining row, from the full similarity matrix; without the penalty if all scores are 0."""
+def similar_pairs(problem: Problem, tau: float) -> np.ndarray:
+    """Which pairs of rows are near duplicates, from the full similarity matrix."""
+    rows = problem[0].astype(np.float64)
+    return rows @ rows.T > tau
+
+
+def plain_scores(problem: Problem, drawn: list[int], quota: int, similar: np.ndarray, delta: float) -> np.ndarray:
+    """Equation 1 for every remaining row; without the penalty if all scores are 0."""
     rows, proto, edge = problem
-    similar = rows.astype(np.float64) @ rows.T.astype(np.float64) > tau
     late = (len(drawn) / quota) ** 2
     mixture = (1 - late) * proto + late * edge
     score = np.maximum(mixture - delta * similar[:, drawn].sum(axis=1), 0)
@@ -31,16 +37,16 @@ def plain_scores(problem: Problem, drawn: list[int], quota: int, tau: float, del
 
 
 def plain_best(problem: Problem, quota: int, tau: float, delta: float) -> list[int]:
-    drawn: list[int] = []
+    drawn, similar = list[int](), similar_pairs(problem, tau)
     while len(drawn) < quota:
-        drawn.append(int(np.argmax(plain_scores(problem, drawn, quota, tau, delta))))
+        drawn.append(int(np.argmax(plain_scores(problem, drawn, quota, similar, delta))))
     return drawn
 
 
 def plain_draw(problem: Problem, quota: int, tau: float, delta: float, rng: np.random.Generator) -> list[int]:
-    drawn: list[int] = []
+    drawn, similar = list[int](), similar_pairs(problem, tau)
     while len(drawn) < quota:
-        chance = np.maximum(plain_scores(problem, drawn, quota, tau, delta), 0)
+        chance = np.maximum(plain_scores(problem, drawn, quota, similar, delta), 0)
         drawn.append(int(rng.choice(len(chance), p=chance / chance.sum())))
     return drawn
 
@@ -52,7 +58,7 @@ def every_outcome(
     if len(drawn) == quota:
         yield drawn, chance
         return
-    score = np.maximum(plain_scores(problem, list(drawn), quota, tau, delta), 0)
+    score = np.maximum(plain_scores(problem, list(drawn), quota, similar_pairs(problem, tau), delta), 0)
     for i in np.flatnonzero(score):
         yield from every_outcome(problem, quota, tau, delta, (*drawn, int(i)), chance * score[i] / score.sum())
 
@@ -77,8 +83,9 @@ def fast(problem: Problem, quota: int, **rule: object) -> list[int]:
     [(4, 4, 3, 0.1), (6, 2, 3, 0.1), (5, 2, 3, 0.4), (4, 1, 4, 1.5), (5, 2, 3, 0.0), (3, 2, 1, 0.1)],
     ids=["apart", "crowded", "some at zero", "all at zero", "no penalty", "one draw"],
 )
-def test_every_sequence_has_the_enumerated_probability(n: int, groups: int, quota: int, delta: float) -> None:
-    problem, runs, rng = crowded(n, groups), RUNS, np.random.default_rng(7)
+@pytest.mark.parametrize("runs", RUNS)
+def test_every_sequence_has_the_enumerated_probability(n: int, groups: int, quota: int, delta: float, runs: int) -> None:
+    problem, rng = crowded(n, groups), np.random.default_rng(7)
     expected = dict(every_outcome(problem, quota, 0.9, delta))
     seen = Counter(tuple(fast(problem, quota, tau=0.9, delta=delta, rng=rng)) for _ in range(runs))
     assert set(seen) <= set(expected)
@@ -93,7 +100,7 @@ def test_every_sequence_has_the_enumerated_probability(n: int, groups: int, quot
 def plain_runs(problem: Problem, quota: int, tau: float, delta: float, runs: int, rng: np.random.Generator) -> np.ndarray:
     """`plain_draw` repeated in parallel: int (runs, quota)."""
     rows, proto, edge = problem
-    similar = rows.astype(np.float64) @ rows.T.astype(np.float64) > tau
+    similar = similar_pairs(problem, tau)
     near, left = np.zeros((runs, len(rows))), np.ones((runs, len(rows)))
     drawn = np.empty((runs, quota), np.int64)
     for t in range(quota):
@@ -108,18 +115,19 @@ def plain_runs(problem: Problem, quota: int, tau: float, delta: float, runs: int
 
 
 @pytest.mark.parametrize("delta", [0.1, 0.3])
-def test_every_draw_follows_the_plain_sampler(delta: float) -> None:
+@pytest.mark.parametrize("runs", RUNS)
+def test_every_draw_follows_the_plain_sampler(delta: float, runs: int) -> None:
     problem, quota = crowded(12, 3), 5
     rng = np.random.default_rng(1)
-    ours = np.array([fast(problem, quota, tau=0.9, delta=delta, rng=rng) for _ in range(RUNS)])
-    plain = plain_runs(problem, quota, 0.9, delta, RUNS, np.random.default_rng(2))
+    ours = np.array([fast(problem, quota, tau=0.9, delta=delta, rng=rng) for _ in range(runs)])
+    plain = plain_runs(problem, quota, 0.9, delta, runs, np.random.default_rng(2))
     for place in range(quota):
         table = np.array([np.bincount(x[:, place], minlength=12) for x in (ours, plain)])
         assert chi2_contingency(table[:, table.sum(axis=0) >= 10]).pvalue > 1e-3 / quota
 
 
 @pytest.mark.parametrize("delta", [0.1, 0.5, 1.0])
-@pytest.mark.parametrize("runs", [3000, pytest.param(RUNS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [3000, RUNS[1]])
 def test_draws_beyond_the_first_block_follow_the_plain_sampler_too(delta: float, runs: int) -> None:
     problem, quota = crowded(30, 5), 26
     assert quota > MIN_BLOCK
@@ -140,7 +148,9 @@ def test_the_penalty_returns_once_a_score_is_positive_again(delta: float, quota:
     proto, edge = np.full(len(rows), 0.67), np.tile([1.0, 0.0], len(rows) // 2)
     drawn = sample_scored(lambda i: rows[i], proto, edge, quota, delta=delta, rng=np.random.default_rng(0))
     order = drawn.position.tolist()
-    due = [plain_scores((rows, proto, edge), order[:t], quota, 0.9, delta)[order[t]] for t in range(quota)]
+    problem = rows, proto, edge
+    similar = similar_pairs(problem, 0.9)
+    due = [plain_scores(problem, order[:t], quota, similar, delta)[order[t]] for t in range(quota)]
     assert drawn.score == pytest.approx(due)
 
 
@@ -162,8 +172,8 @@ def test_as_printed_draws_follow_enumeration_and_brute_force_too() -> None:
     best = sample_cluster(rows, centroid, others, 4, mode="deterministic", rng=np.random.default_rng(0), **rule)
     assert best.tolist() == plain_best(problem, 4, 0.9, 0.1)
     expected, rng = dict(every_outcome(problem, 2, 0.9, 0.1)), np.random.default_rng(3)
-    seen = Counter(tuple(sample_cluster(rows, centroid, others, 2, rng=rng, **rule).tolist()) for _ in range(RUNS // 2))
-    assert chisquare([seen[key] for key in expected], [RUNS // 2 * p for p in expected.values()]).pvalue > 1e-3
+    seen = Counter(tuple(sample_cluster(rows, centroid, others, 2, rng=rng, **rule).tolist()) for _ in range(RUNS[0]))
+    assert chisquare([seen[key] for key in expected], [RUNS[0] * p for p in expected.values()]).pvalue > 1e-3
 
 
 @settings(max_examples=60)
@@ -217,7 +227,7 @@ def test_scores_and_neighbours_explain_each_draw() -> None:
         for t, position in enumerate(order):
             near = int((rows[order[:t]] @ rows[position] > 0.9).sum())
             assert drawn.neighbours[t] == near
-            assert drawn.score[t] == pytest.approx(plain_scores(problem, order[:t], 40, 0.9, 0.1)[position])
+            assert drawn.score[t] == pytest.approx(plain_scores(problem, order[:t], 40, similar_pairs(problem, 0.9), 0.1)[position])
 
 
 def test_only_rows_considered_are_read() -> None:

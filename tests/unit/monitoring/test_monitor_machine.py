@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -226,5 +227,10 @@ class MonitorMachine(RuleBasedStateMachine):
         assert all(FIELDS & entry.keys() <= allowed[self.config.drift.retention] | texts for entry in held)
 
 
-MonitorMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
-TestMonitor = MonitorMachine.TestCase
+class TestMonitor(MonitorMachine.TestCase):
+    settings = settings(max_examples=20, stateful_step_count=40)
+
+
+@pytest.mark.slow
+class TestMonitorLonger(MonitorMachine.TestCase):
+    settings = settings(max_examples=60, stateful_step_count=40)

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -153,5 +154,10 @@ class RegistryMachine(RuleBasedStateMachine):
         assert [line["from"] for line in moves] == [None, *(line["to"] for line in moves)][: len(moves)]
 
 
-TestRegistry = RegistryMachine.TestCase
-TestRegistry.settings = settings(max_examples=25, stateful_step_count=15, suppress_health_check=list(HealthCheck))
+class TestRegistry(RegistryMachine.TestCase):
+    settings = settings(max_examples=10, stateful_step_count=15, suppress_health_check=list(HealthCheck))
+
+
+@pytest.mark.slow
+class TestRegistryLonger(RegistryMachine.TestCase):
+    settings = settings(max_examples=40, stateful_step_count=15, suppress_health_check=list(HealthCheck))

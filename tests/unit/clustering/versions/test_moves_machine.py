@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compass_ray import registry
@@ -38,6 +38,9 @@ STEPS = st.one_of(
 )
 
 
+WALKS = st.lists(STEPS, min_size=3, max_size=14)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """Two clusterings of one pool, and two versions, one with its own centroids in the first clustering."""
@@ -49,9 +52,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     return run
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=st.lists(STEPS, min_size=3, max_size=14))
+@settings(max_examples=15)
+@given(steps=WALKS)
 def test_every_prompt_of_a_window_is_in_the_cluster_of_its_space(made: RunDir, steps: list[tuple[str, int | str]]) -> None:
+    _walk_a_copy(made, steps)
+
+
+@pytest.mark.slow
+@settings(max_examples=60)
+@given(steps=WALKS)
+def test_on_longer_searches_too(made: RunDir, steps: list[tuple[str, int | str]]) -> None:
+    _walk_a_copy(made, steps)
+
+
+def _walk_a_copy(made: RunDir, steps: list[tuple[str, int | str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(made.path, Path(folder, "run"))
         _walk(RunDir(str(Path(folder, "run"))), steps)

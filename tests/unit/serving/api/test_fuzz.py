@@ -33,7 +33,7 @@ def _schema(endpoint: Endpoint) -> Any:
 OPEN = _schema(Endpoint())
 GUARDED = _schema(Endpoint(keys=KEYS))
 BOUNDED = settings(
-    max_examples=100,
+    max_examples=30,
     deadline=None,
     derandomize=True,
     database=None,
@@ -44,6 +44,17 @@ BOUNDED = settings(
 @OPEN.parametrize()
 @BOUNDED
 def test_generated_requests_get_declared_responses(case: Any) -> None:
+    _check_response(case)
+
+
+@pytest.mark.slow
+@OPEN.parametrize()
+@settings(BOUNDED, max_examples=150)
+def test_more_generated_requests_get_declared_responses(case: Any) -> None:
+    _check_response(case)
+
+
+def _check_response(case: Any) -> None:
     response = case.call_and_validate(checks=CHECKED)
     assert response.status_code < 500
     assert "Traceback" not in response.text

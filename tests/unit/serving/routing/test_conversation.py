@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -39,7 +39,13 @@ class ConversationMemoryMachine(RuleBasedStateMachine):
         assert len(self.memory) == len(fresh)
 
 
-TestConversationMemory = ConversationMemoryMachine.TestCase
+class TestConversationMemory(ConversationMemoryMachine.TestCase):
+    settings = settings(max_examples=30)
+
+
+@pytest.mark.slow
+class TestConversationMemoryLonger(ConversationMemoryMachine.TestCase):
+    settings = settings(max_examples=100)
 
 
 @given(st.text())

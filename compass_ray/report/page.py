@@ -7,6 +7,7 @@ missing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -41,6 +42,8 @@ from compass_ray.translations import translate as _
 PAGE = "index.html"
 _MONITOR = ("checks.jsonl", "decisions.jsonl")
 _SOURCES = (".py", ".j2", ".css", ".po")
+_NUMBER = re.compile(r"((?<![\w.])[+\u2212-]?\d[\d.,]*(?<!,)%?(?: \[[^\]\n]{1,40}\])?)")
+"""A number with its sign and its interval, such as ``+25.0 [+13.8, +34.4]``."""
 
 
 def build_report(run: RunDir, config: RunConfig) -> Manifest:
@@ -98,6 +101,7 @@ def render(
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, finalize=_finalize
     )
+    environment.filters["isolate_numbers"] = _isolate_numbers
     template = environment.from_string((folder / "page.html.j2").read_text("utf-8"))
     style = Markup((folder / "page.css").read_text("utf-8"))
     title, made = _KINDS[kind]
@@ -121,6 +125,13 @@ def render(
 def _finalize(value: Any) -> Any:
     """A value of the page without characters that change the order of its text."""
     return make_visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _isolate_numbers(text: str) -> Markup:
+    """The text. From right to left, each number is an element of its own, so that its sign and interval keep their order."""
+    parts = [make_visible(text)] if direction_of(current_language()) == "ltr" else _NUMBER.split(make_visible(text))
+    number = Markup('<bdi dir="ltr">{}</bdi>')
+    return Markup("").join(number.format(part) if index % 2 else part for index, part in enumerate(parts))
 
 
 def shown_manifests(reader: RunReader, config: RunConfig) -> dict[str, Manifest]:

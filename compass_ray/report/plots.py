@@ -30,6 +30,7 @@ from compass_ray.report.style import (
     MethodStyle,
     add_legend_below,
     new_figure,
+    set_wide_title,
     with_style,
 )
 from compass_ray.translations import translate as _
@@ -127,7 +128,7 @@ def plot_divergences(
     axes.set_ylim(len(codes) - 0.4, -0.6)
     axes.set_xlim(left=0)
     axes.set_xlabel(_("divergence from the guide set, bits"))
-    axes.set_title(title)
+    set_wide_title(figure, title)
     add_legend_below(figure, axes, 5)
     return figure
 
@@ -159,7 +160,7 @@ def plot_accuracy(
     axes.xaxis.set_major_locator(MaxNLocator(5, min_n_ticks=3))
     if limits:
         axes.set_xlim(*limits)
-    axes.set_title(title)
+    set_wide_title(figure, title)
     add_legend_below(figure, axes, 5)
     return figure
 

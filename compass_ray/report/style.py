@@ -140,6 +140,12 @@ def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
+def set_wide_title(figure: Figure, title: str) -> None:
+    """A title from the left edge of the figure, for one that is wider than the panel."""
+    size, weight = matplotlib.rcParams["axes.titlesize"], matplotlib.rcParams["axes.titleweight"]
+    figure.suptitle(title, x=0.02, ha="left", fontsize=size, fontweight=weight)
+
+
 def add_legend_below(figure: Figure, axes: Axes, columns: int) -> None:
     """Add a legend below the panel, so that it hides no data; with fewer than ``columns`` if the labels are too wide."""
     handles, labels = axes.get_legend_handles_labels()

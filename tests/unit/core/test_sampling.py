@@ -227,7 +227,9 @@ def test_scores_and_neighbours_explain_each_draw() -> None:
         for t, position in enumerate(order):
             near = int((rows[order[:t]] @ rows[position] > 0.9).sum())
             assert drawn.neighbours[t] == near
-            assert drawn.score[t] == pytest.approx(plain_scores(problem, order[:t], 40, similar_pairs(problem, 0.9), 0.1)[position])
+            assert drawn.score[t] == pytest.approx(
+                plain_scores(problem, order[:t], 40, similar_pairs(problem, 0.9), 0.1)[position]
+            )
 
 
 def test_only_rows_considered_are_read() -> None:

@@ -23,6 +23,7 @@ from compass_ray.report.run_reader import RunReader
 from compass_ray.report.sections import accuracy
 from compass_ray.report.sections.accuracy import describe_difference
 from compass_ray.report.style import DARK
+from compass_ray.translations import use_language
 from tests.unit.fakes import record_contents
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -216,7 +217,17 @@ def test_the_page_is_translated_and_its_numbers_are_not(run: RunDir, small: RunC
     assert arabic.texts["h2"][0] == "هل نفع ذلك؟"
     numbers = [re.findall(r"\d+\.\d+", " ".join(row)) for row in english.rows]
     assert [re.findall(r"\d+\.\d+", " ".join(row)) for row in arabic.rows] == numbers
-    assert len(arabic.elements) == len(english.elements)
+    numbers_apart = [element for element in arabic.elements if element[0] != "bdi"]
+    assert len(numbers_apart) == len(english.elements) < len(arabic.elements)
+
+
+def test_in_arabic_signs_and_intervals_keep_their_order() -> None:
+    section = ReportSection("a", "A", [TextBlock("v0002 <b> 'q' 1,005: \u22123.6 [\u221212.2, +4.7], 50.0% x2")])
+    with use_language("ar"):
+        page = render("run", [section])
+    shown = [f'<bdi dir="ltr">{each}</bdi>' for each in ("1,005", "\u22123.6 [\u221212.2, +4.7]", "50.0%")]
+    assert f"v0002 &lt;b&gt; &#39;q&#39; {shown[0]}: {shown[1]}, {shown[2]} x2</p>" in page
+    assert "<bdi" not in render("run", [section])
 
 
 def test_page_is_accessible(page: Page) -> None:

@@ -7,7 +7,7 @@ import { t } from "./messages.js";
 const HEIGHT = 220;
 const LINE = 14;
 const MIN_SPAN = 120;
-const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800, 2592000, 31536000];
+const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800, 2592000, 31536000];
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -77,8 +77,8 @@ export class Chart {
     return {
       width: this.plot.clientWidth, height: HEIGHT, legend: { show: false }, padding: [null, 32, null, null],
       cursor: { y: false, drag: { x: false, y: false } },
-      scales: { x: { range: (_, low, high) => timeRange(low, high) }, y: this.log ? { distr: 3, log: 10 } : { range: (_, low, high) => [0, Math.max(high ?? 0, 1e-9) * 1.1] } },
-      axes: [{ ...axis, incrs: STEPS, space: 70, values: timeLabels }, { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : this.format(tick))) }],
+      scales: { x: { range: (u) => timeRange(u.data[0][0], u.data[0].at(-1)) }, y: this.log ? { distr: 3, log: 10 } : { range: (_, low, high) => [0, Math.max(high ?? 0, 1e-9) * 1.1] } },
+      axes: [{ ...axis, incrs: STEPS, space: 60, values: timeLabels }, { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : this.format(tick))) }],
       series: [{}, ...series],
       hooks: { setCursor: [(u) => this.read(u.cursor.idx)], draw: [(u) => this.drawMarks(u)] },
     };
@@ -114,10 +114,11 @@ export class Chart {
   }
 }
 
-// The range of the time axis in seconds. Without a minimum a single point would get an axis of days or years.
-export function timeRange(low, high) {
-  const missing = MIN_SPAN - (high - low);
-  return typeof low !== "number" || missing <= 0 ? [low, high] : [low - missing / 2, high + missing / 2];
+// The range of the time axis, from the first and last time in seconds. uPlot itself gives a single point an axis of years.
+export function timeRange(first, last) {
+  if (typeof first !== "number") return [null, null];
+  const missing = Math.max(0, MIN_SPAN - (last - first));
+  return [first - missing / 2, last + missing / 2];
 }
 
 // Indices of values between two gaps. They get a point, because a line cannot show a single value.

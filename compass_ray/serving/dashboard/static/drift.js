@@ -38,7 +38,7 @@ export const chart = new Chart(figure, {
     empty: t("No checks"),
   },
   lines: [{ label: t("divergence") }, { label: t("threshold"), dashed: true }],
-  format: (v) => number(v, 2), rows, marks: changes,
+  format: (v) => number(v, 3), rows, marks: changes,
 });
 
 choice.addEventListener("change", draw);
@@ -67,7 +67,7 @@ function draw() {
   if (!found) return;
   const last = found.divergence.length - 1;
   const [drifted, divergence, threshold] = [found.drifted[last], found.divergence[last], found.threshold[last]];
-  const sentence = t("{language}: {count} checks. The last one: {verdict}, {bits} bits (threshold {threshold}).", {
+  const sentence = t("{language}. Checks: {count}. The last one: {verdict}, {bits} bits (threshold {threshold}).", {
     language: choice.selectedOptions[0].textContent, count: number(last + 1), verdict: verdict({ drifted, divergence, threshold }).text,
     bits: number(divergence, 3), threshold: number(threshold, 3),
   });

@@ -70,7 +70,7 @@ def first_check() -> dict[str, Any]:
     """As busy, but with one drift check so far."""
     line = _check("sw", 0, 0) | {"time": NOW}
     checks = {"sw": summarize_checks([CheckRecord.model_validate(line)])}
-    return busy(("af", "sw")) | {"monitor": {"languages": {"sw": _language_status("sw", line)}, "checks": checks}}
+    return busy() | {"monitor": {"languages": {"sw": _language_status("sw", line)}, "checks": checks}}
 
 
 def idle() -> dict[str, Any]:

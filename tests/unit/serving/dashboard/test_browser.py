@@ -105,7 +105,7 @@ def test_each_chart_has_a_sentence_and_a_table_of_its_numbers(page: Page) -> Non
     assert page.get_by_role("figure").count() == 4
     drift = _drift(page)
     expect(drift.get_by_role("img")).to_have_accessible_name(
-        "Amharic (am): 100 checks. The last one: alarm, 0.191 bits (threshold 0.110)."
+        "Amharic (am). Checks: 100. The last one: alarm, 0.191 bits (threshold 0.110)."
     )
     drift.get_by_text("the numbers as a table").click()
     rows = drift.get_by_role("table").get_by_role("row")
@@ -113,7 +113,7 @@ def test_each_chart_has_a_sentence_and_a_table_of_its_numbers(page: Page) -> Non
     expect(rows.nth(1)).to_have_text("2027-01-15 07:50:000.1910.1100.0005alarmv0002")
     _language(page).select_option("ar")
     expect(drift.get_by_role("img")).to_have_accessible_name(
-        "Arabic (ar): 100 checks. The last one: calm, 0.053 bits (threshold 0.110)."
+        "Arabic (ar). Checks: 100. The last one: calm, 0.053 bits (threshold 0.110)."
     )
     expect(rows.nth(1)).to_contain_text("0.053")
 

@@ -1,6 +1,7 @@
 // Commands on adapter versions, to copy. The page itself changes nothing.
 
 import { make, quoted, setOptions, setText } from "./dom.js";
+import { languageName } from "./format.js";
 import { t } from "./messages.js";
 
 const at = (id) => document.getElementById(id);
@@ -16,7 +17,7 @@ export function showCommands(given) {
   const codes = Object.keys(given.languages ?? {});
   at("commands-choice").hidden = at("commands").hidden = codes.length === 0;
   if (!codes.length) return;
-  setOptions(language, codes.map((code) => [code, `${given.languages[code].name ?? code} (${code})`]), codes[0]);
+  setOptions(language, codes.map((code) => [code, `${languageName(code, given.languages[code].name)} (${code})`]), codes[0]);
   draw();
 }
 

@@ -2,7 +2,7 @@
 
 import { Chart } from "./charts.js";
 import { setOptions } from "./dom.js";
-import { moment, number, text } from "./format.js";
+import { languageName, moment, number, text } from "./format.js";
 import { verdict } from "./health.js";
 import { t } from "./messages.js";
 
@@ -50,7 +50,7 @@ export function showDrift(given) {
   document.getElementById("drift-none").hidden = !none;
   document.getElementById("drift-choice").hidden = figure.hidden = none;
   if (none) return;
-  setOptions(choice, codes.map((code) => [code, `${status.languages?.[code]?.name ?? code} (${code})`]), mostDiverged(codes));
+  setOptions(choice, codes.map((code) => [code, `${languageName(code, status.languages?.[code]?.name)} (${code})`]), mostDiverged(codes));
   draw();
 }
 

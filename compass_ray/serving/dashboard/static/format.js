@@ -20,6 +20,11 @@ export function milliseconds(value) {
   return value < 1000 ? `${number(value, value < 10 ? 1 : 0)} ms` : `${number(value / 1000, 2)} s`;
 }
 
+const names = language === "en" ? null : new Intl.DisplayNames([language], { type: "language" });
+
+// A language in the page's language; the service's own name in English, or where the browser knows none.
+export const languageName = (code, name) => names?.of(code) ?? name ?? code;
+
 export function timeOfDay(seconds) {
   if (typeof seconds !== "number") return NONE;
   const when = new Date(seconds * 1000);

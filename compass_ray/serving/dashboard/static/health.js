@@ -1,7 +1,7 @@
 // The state of the service in one word, with the reasons; and the verdict of one drift check.
 
 import { make, quoted, setText } from "./dom.js";
-import { number, percent } from "./format.js";
+import { languageName, number, percent } from "./format.js";
 import { t } from "./messages.js";
 
 const RECENT_SECONDS = 300;
@@ -29,8 +29,8 @@ export function assess(status) {
   const reasons = { degraded: degraded(status), drifting: [], updating: [] };
   for (const [code, found] of Object.entries(status.monitor?.languages ?? {})) drift(status, code, found, reasons);
   for (const [code, { name, canary, shadow }] of Object.entries(status.languages ?? {})) {
-    if (canary) reasons.updating.push(t("{language}: canary {version} answers {share} of the requests", { language: name ?? code, version: canary.version, share: percent(canary.share) }));
-    if (shadow) reasons.updating.push(t("{language}: shadow {version} is compared", { language: name ?? code, version: shadow }));
+    if (canary) reasons.updating.push(t("{language}: canary {version} answers {share} of the requests", { language: languageName(code, name), version: canary.version, share: percent(canary.share) }));
+    if (shadow) reasons.updating.push(t("{language}: shadow {version} is compared", { language: languageName(code, name), version: shadow }));
   }
   const state = Object.keys(reasons).find((each) => reasons[each].length) ?? "healthy";
   return { state, reasons: Object.values(reasons).flat() };
@@ -50,7 +50,7 @@ function degraded({ monitor, controller, problems = {}, errors = [], time }) {
 }
 
 function drift({ run, languages = {}, controller }, code, { phase, last_check: last, stale, window, window_size: size }, reasons) {
-  const language = languages[code]?.name ?? code;
+  const language = languageName(code, languages[code]?.name);
   if (phase === "ready") {
     const runs = controller && !controller.failed && !controller.unreachable;
     if (runs) reasons.updating.push(t("{language}: an update is due or runs", { language }));

@@ -1,7 +1,7 @@
 // The table of languages: versions and traffic of each.
 
 import { Table } from "./dom.js";
-import { milliseconds, number, percent, text } from "./format.js";
+import { languageName, milliseconds, number, percent, text } from "./format.js";
 import { verdict } from "./health.js";
 import { t } from "./messages.js";
 
@@ -29,7 +29,7 @@ export function showLanguages({ languages = {}, requests = {}, monitor }) {
   table.show(Object.entries(languages).map(([code, found]) => {
     const checks = monitored[code] ?? {};
     return { key: code, cells: [
-      `${found.name ?? code} (${code})`, found.live ? found.live : { text: t("none"), mark: "bad" }, ...checked(checks),
+      `${languageName(code, found.name)} (${code})`, found.live ? found.live : { text: t("none"), mark: "bad" }, ...checked(checks),
       ...answered(requests.languages?.[code] ?? {}), number(checks.prompts), rated(checks.ratings), candidates(found),
       percent(checks.noise), number(checks.distance, 3), fit(checks.stale), ...stored(found),
     ] };

@@ -1,7 +1,7 @@
 // Sends a prompt to the endpoint and shows the reply with its route: adapter, language and reason.
 
 import { Numbers, setOptions, setText } from "./dom.js";
-import { milliseconds, number, percent, text } from "./format.js";
+import { languageName, milliseconds, number, percent, text } from "./format.js";
 import { t } from "./messages.js";
 
 const TIMEOUT = 120000;
@@ -14,7 +14,7 @@ send.addEventListener("click", ask);
 prompt.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) ask(); });
 
 export function showModels({ languages = {} }) {
-  names = Object.fromEntries(Object.entries(languages).map(([code, { name }]) => [code, `${name ?? code} (${code})`]));
+  names = Object.fromEntries(Object.entries(languages).map(([code, { name }]) => [code, `${languageName(code, name)} (${code})`]));
   setOptions(model, [["auto", t("automatic, by the language of the prompt")], ...Object.entries(names), ["base", t("base model")]], "auto");
 }
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from babel import Locale
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from compass_ray.serving.api.auth import ApiKeys
@@ -526,6 +527,8 @@ def test_arabic_is_written_from_right_to_left(browser: Browser, site: Site) -> N
     assert page.evaluate("() => document.documentElement.scrollWidth") == 390
     expect(page.locator("#health-state")).to_have_text("■ متدهورة")
     expect(page.locator("#traffic-heading")).to_have_text("الطلبات")
+    expect(page.locator("#languages-table")).to_contain_text(f"{Locale('ar').languages['sw']} (sw)")
+    expect(page.locator("#drift-language")).to_contain_text(f"{Locale('ar').languages['am']} (am)")
     edges = page.locator("#traffic-heading, #languages-heading").evaluate_all(
         "all => all.map(e => getComputedStyle(e).direction)"
     )

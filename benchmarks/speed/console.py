@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "run"
         numbers = make_run(folder, small=arguments.small) | time_commands(folder, repeats)
-    settings = {"preset": SMALL_PRESET if arguments.small else PRESET, "repeats": repeats}
+    settings: dict[str, Value] = {"preset": SMALL_PRESET if arguments.small else PRESET, "repeats": repeats}
     return write_record("speed/console", arguments, seeds=[0], settings=settings, numbers=numbers, argv=argv)
 
 

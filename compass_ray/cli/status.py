@@ -199,6 +199,7 @@ def _language_to_json(each: LanguageOverview) -> dict[str, Any]:
     return {
         "live": pointer.version if pointer else None,
         "since": pointer.since if pointer else None,
+        "previous": pointer.history[-1].version if pointer and pointer.history else None,
         "canary": to_json(pointer.canary) if pointer else None,
         "shadow": pointer.shadow if pointer else None,
         "pinned": pointer.pinned.reason if pointer and pointer.pinned else None,

@@ -30,7 +30,6 @@ BENCHMARKS = (
     "speed/real_encoder",
     "speed/real_training",
     "speed/demo_real",
-    "speed/console",
     "paper/atlas_transfer",
     "paper/budget",
     "paper/transfers",
@@ -44,7 +43,7 @@ BENCHMARKS = (
     "paper/drift_simulation",
     "paper/forgetting",
 )
-UNRECORDED = ("speed/mixed_batch_gpu", "speed/serving_attacks", "paper/gradient_features")
+UNRECORDED = ("speed/mixed_batch_gpu", "speed/serving_attacks", "speed/console", "paper/gradient_features")
 """Benchmarks without a stored record: they need a GPU, an otherwise idle machine, or pretrained models."""
 REAL = ("speed/real_training",)
 """Those that need real models and real rows."""

@@ -42,7 +42,7 @@ def test_every_change_is_seen_at_the_next_read(
     registry.set_canary(run, "sw", "v0002", 0.1)
     assert _after(reader, clock, 1).canaries["sw"].version == "v0002"
     registry.promote(run, "sw", "v0002")
-    assert _after(reader, clock, 10) == Catalogue({"sw": "v0002"}, {"sw": ("v0001", "v0002")})
+    assert _after(reader, clock, 10) == Catalogue({"sw": "v0002"}, {"sw": ("v0001", "v0002")}, previous={"sw": "v0001"})
     run.clear_live("sw")
     assert _after(reader, clock, 1).live == {}
 

@@ -37,13 +37,7 @@ def fold_layer(layer: nn.Linear, a: Tensor, b: Tensor, magnitude: Tensor | None,
     Raises:
         ModelError: the shapes do not fit the layer, or a scale is not finite.
     """
-    out, inner = layer.weight.shape
-    fits = a.ndim == b.ndim == 2 and a.shape[0] == b.shape[1] > 0 and (b.shape[0], a.shape[1]) == (out, inner)
-    if not fits or (magnitude is not None and magnitude.shape != (out,)):
-        raise ModelError(
-            f"adapter factors {tuple(a.shape)} and {tuple(b.shape)} do not fit a layer of {inner} inputs and {out} "
-            f"outputs; the adapter was made for another base model"
-        )
+    check_shapes(layer.weight, a, b, magnitude)
     device, dtype = layer.weight.device, layer.weight.dtype
     a, b = a.to(device).float(), b.to(device).float()
     if magnitude is None:
@@ -55,6 +49,21 @@ def fold_layer(layer: nn.Linear, a: Tensor, b: Tensor, magnitude: Tensor | None,
             "1e18; download or convert the base model again, or train the adapter again"
         )
     return _check_finite(LayerWeights(a.to(dtype, copy=True), _transpose(b * (scale * scaling)[:, None], dtype), scale - 1))
+
+
+def check_shapes(weight: Tensor, a: Tensor, b: Tensor, magnitude: Tensor | None) -> None:
+    """Check that the tensors of an adapter fit a layer of ``weight`` [out, in], which may have no storage.
+
+    Raises:
+        ModelError: they do not.
+    """
+    out, inner = weight.shape
+    fits = a.ndim == b.ndim == 2 and a.shape[0] == b.shape[1] > 0 and (b.shape[0], a.shape[1]) == (out, inner)
+    if not fits or (magnitude is not None and magnitude.shape != (out,)):
+        raise ModelError(
+            f"adapter factors {tuple(a.shape)} and {tuple(b.shape)} do not fit a layer of {inner} inputs and {out} "
+            f"outputs; the adapter was made for another base model"
+        )
 
 
 def _check_finite(weights: LayerWeights) -> LayerWeights:

@@ -15,7 +15,7 @@ from compass_ray.config.report import ReportConfig
 from compass_ray.config.resources import Resources
 from compass_ray.config.run import RunConfig
 from compass_ray.config.selection import ClusterConfig, SelectConfig, TransferConfig
-from compass_ray.config.serving import API_KEYS_VARIABLE, IdentifierConfig, ServeConfig
+from compass_ray.config.serving import API_KEYS_VARIABLE, IdentifierConfig, ServeConfig, VLLMConfig
 from compass_ray.config.time_window import DailyTimeWindow, is_within
 from compass_ray.config.training import AdapterConfig, EvaluateConfig, TrainConfig
 
@@ -44,6 +44,7 @@ __all__ = [
     "TransferConfig",
     "TuneConfig",
     "UpdateConfig",
+    "VLLMConfig",
     "is_within",
     "list_presets",
     "load_run_config",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, JsonValue, field_validator
 
 from compass_ray.config.base import ConfigSection, Fraction, Positive
 from compass_ray.languages import get_language
@@ -39,9 +39,25 @@ class IdentifierConfig(ConfigSection):
         return {get_language(code).code: value for code, value in thresholds.items()}
 
 
+class VLLMConfig(ConfigSection):
+    """The engine vLLM, which runs in a Python environment of its own."""
+
+    python: str | None = None
+    """Python of the environment that has vLLM, the same path on every machine of a replica. Ray's own Python if unset."""
+    tensor_parallel: Positive = 1
+    """Number of GPUs, or of CPU processes, that share each layer of the base model. With GPUs, set ``resources.replica_gpus``
+    to the same number."""
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    """Further arguments of vLLM's engine by their Python names, for example ``{max_loras: 8, quantization: fp8}``."""
+
+
 class ServeConfig(ConfigSection):
     """Adapters that the endpoint serves, and its limits."""
 
+    engine: Literal["compass", "vllm"] = "compass"
+    """What generates the replies: the engine of this package, or vLLM with the DoRA plugin of this package."""
+    vllm: VLLMConfig = VLLMConfig()
+    """Settings of vLLM, if it is the engine."""
     method: Literal["compass", "target", "random"] = "compass"
     """Method of the adapters that are served."""
     max_tokens: Positive = 64

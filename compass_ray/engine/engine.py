@@ -8,7 +8,6 @@ thread-safe and no network: one thread calls the engine.
 
 from __future__ import annotations
 
-import copy
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,21 +15,14 @@ from pathlib import Path
 
 from compass_ray.engine.adapter_manager import AdapterManager, AdapterRefCounts
 from compass_ray.engine.adapter_mapping import TokenAdapters
-from compass_ray.engine.detokenizer import IncrementalDetokenizer
 from compass_ray.engine.fold_adapter import PreparedAdapter
+from compass_ray.engine.input_processor import InputProcessor
 from compass_ray.engine.kv_cache import KVCache, derive_max_model_len
 from compass_ray.engine.model_runner import PROBE_TOKENS, ModelRunner
-from compass_ray.engine.reply_logprobs import ReplyLogprobs
 from compass_ray.engine.request_state import RequestState
 from compass_ray.engine.requests import GenerationOutput, GenerationRequest, OutputDelta
-from compass_ray.engine.sampler import SampledToken, SamplingParams, make_generator
-from compass_ray.engine.token_bytes import TokenBytes
+from compass_ray.engine.sampler import SampledToken
 from compass_ray.models.base_model import BaseModel
-from compass_ray.models.chat_template import encode_messages, encode_text
-from compass_ray.models.errors import ModelError, TooLongError
-
-_TOKEN_LENGTH_MARGIN = 4
-"""Factor on the longest token's characters: a prompt token may cover more characters, because a tokenizer may drop some."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +55,13 @@ class Engine:
         """
         config = config or EngineConfig()
         self.base = base
-        self.prompt_tokenizer = copy.deepcopy(base.tokenizer)
-        self._token_bytes = TokenBytes(base.tokenizer)
-        self._max_characters_per_token = _TOKEN_LENGTH_MARGIN * max(map(len, base.tokenizer.get_vocab()))
         self.adapter_manager = AdapterManager(base)
         self.max_model_len = min(max(config.max_model_len, PROBE_TOKENS), derive_max_model_len(base.model))
+        self._input_processor = InputProcessor(base.tokenizer, self.max_model_len)
         kv_cache = KVCache(base, max_num_seqs=config.max_num_seqs, max_model_len=self.max_model_len, gib=config.kv_cache_gib)
         self.model_runner = ModelRunner(base, self.adapter_manager, kv_cache, config.prefill_chunk_tokens)
         self._waiting: deque[RequestState] = deque()
         self._adapter_refs = AdapterRefCounts(self.adapter_manager.free_slot)
-        self._last_request_id = 0
 
     @property
     def adapter_names(self) -> tuple[str, ...]:
@@ -113,7 +102,7 @@ class Engine:
         Raises:
             ModelError: the adapter is not loaded, the prompt is too long, or a sampling value is out of range.
         """
-        state = self._make_request_state(request)
+        state = self._input_processor.make_state(request, self._resolve_adapters(request))
         self._adapter_refs.acquire(state.token_adapters)
         self._waiting.append(state)
         return state.request_id
@@ -158,47 +147,13 @@ class Engine:
         Raises:
             ModelError: the chat template rejects the messages, or the prompt is certainly too long.
         """
-        characters = len(request.text or "") + sum(len(text) for _, text in request.messages)
-        if characters > self.max_model_len * self._max_characters_per_token:
-            raise TooLongError(
-                f"the conversation has {characters} characters, more than fit into {self.max_model_len} tokens; shorten it"
-            )
-        if request.prompt_token_ids is not None:
-            return list(request.prompt_token_ids)
-        if request.text is not None:
-            return encode_text(self.prompt_tokenizer, request.text)
-        messages = [{"role": role, "content": text} for role, text in request.messages]
-        return encode_messages(self.prompt_tokenizer, messages, 1 << 30)
+        return self._input_processor.tokenize(request)
 
     def close(self) -> None:
         """Restore the base model without adapters. Waiting and running requests are lost."""
         self._waiting.clear()
         self.model_runner.close()
         self.adapter_manager.close()
-
-    def _make_request_state(self, request: GenerationRequest) -> RequestState:
-        _check_sampling(request)
-        prompt = self.tokenize(request)
-        if not prompt:
-            raise ModelError("the prompt is empty; send at least one token of text")
-        if len(prompt) + request.max_tokens > self.max_model_len:
-            raise TooLongError(
-                f"the conversation has {len(prompt)} tokens and max_tokens is {request.max_tokens}, but the context is limited "
-                f"to {self.max_model_len} tokens; shorten the conversation or lower max_tokens"
-            )
-        self._last_request_id += 1
-        sampling_params = SamplingParams(make_generator(request.seed), request.temperature, request.top_p, request.logprobs)
-        stop_strings, continues_text = [text for text in request.stop if text], not request.messages
-        return RequestState(
-            self._last_request_id,
-            prompt,
-            request.adapter,
-            self._resolve_adapters(request),
-            request.max_tokens,
-            sampling_params,
-            IncrementalDetokenizer(self.base.tokenizer, stop_strings, continues_text=continues_text),
-            None if request.logprobs is None else ReplyLogprobs(self._token_bytes, continues_text=continues_text),
-        )
 
     def _resolve_adapters(self, request: GenerationRequest) -> TokenAdapters:
         first = self.adapter_manager.get_slot(request.adapter) if request.adapter else None
@@ -215,25 +170,4 @@ class Engine:
             return StepOutput(request.request_id, delta)
         self.model_runner.remove_request(request.request_id)
         self._adapter_refs.release(request.token_adapters)
-        return StepOutput(request.request_id, delta, _make_generation_output(request))
-
-
-def _check_sampling(request: GenerationRequest) -> None:
-    if request.max_tokens < 1:
-        raise ModelError(f"max_tokens is {request.max_tokens}; it must be at least 1")
-    if request.temperature < 0 or not 0 < request.top_p <= 1:
-        raise ModelError(f"temperature is {request.temperature} and top_p {request.top_p}; expected 0 or more, and (0, 1]")
-    if request.blend and not 0 < request.blend[1] < 1:
-        raise ModelError(f"the blend weight of {request.blend[0]} is {request.blend[1]}; it must be between 0 and 1")
-
-
-def _make_generation_output(request: RequestState) -> GenerationOutput:
-    return GenerationOutput(
-        text=request.detokenizer.text,
-        adapter=request.adapter,
-        prompt_tokens=len(request.prompt_token_ids),
-        completion_tokens=request.num_output_tokens,
-        finish_reason="stop" if request.is_stopped else "length",
-        mean_nll=-sum(request.sampled_logprobs) / len(request.sampled_logprobs) if request.sampled_logprobs else None,
-        logprobs=request.logprobs.released if request.logprobs else (),
-    )
+        return StepOutput(request.request_id, delta, request.make_output())

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compass_ray.adapters.folded_layer import LayerWeights, fold_layer
+from compass_ray.adapters.folded_layer import LayerWeights, check_shapes, fold_layer
 from compass_ray.adapters.peft_io import StoredAdapter
 from compass_ray.engine.multi_adapter_linear import MultiAdapterLinear
 from compass_ray.models.errors import ModelError
@@ -46,6 +46,19 @@ def fold_adapter(model: Any, stored: StoredAdapter) -> PreparedAdapter:
     return PreparedAdapter({path: _fold(model, path, each, stored) for path, each in parts.items()})
 
 
+def check_adapter(model: Any, stored: StoredAdapter) -> None:
+    """Check that ``stored`` fits ``model``, which may have no storage, without folding it.
+
+    Raises:
+        ModelError: as `fold_adapter`, except for scales that are not finite.
+    """
+    parts = _group_by_layer(stored.tensors)
+    _check_complete(model, stored, parts)
+    for path, each in parts.items():
+        _check_parts(path, each, stored)
+        check_shapes(find_servable_layer(model, path).weight, each["a"], each["b"], each.get("m"))
+
+
 def _group_by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     layers: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
@@ -68,11 +81,15 @@ def _check_complete(model: Any, stored: StoredAdapter, layers: Mapping[str, obje
 
 
 def _fold(model: Any, path: str, parts: Mapping[str, Tensor], stored: StoredAdapter) -> LayerWeights:
+    _check_parts(path, parts, stored)
+    return fold_layer(find_servable_layer(model, path), parts["a"], parts["b"], parts.get("m"), stored.scaling)
+
+
+def _check_parts(path: str, parts: Mapping[str, Tensor], stored: StoredAdapter) -> None:
     if not {"a", "b"} <= parts.keys() or ("m" in parts) != stored.use_dora:
         raise ModelError(f"the adapter has only {', '.join(sorted(parts))} for {path}; it is damaged, copy it again")
     if parts["a"].shape[:1] != (stored.r,):
         raise ModelError(f"{path} has factors {tuple(parts['a'].shape)}, but the rank is {stored.r}; the adapter is damaged")
-    return fold_layer(find_servable_layer(model, path), parts["a"], parts["b"], parts.get("m"), stored.scaling)
 
 
 def find_servable_layer(model: Any, path: str) -> nn.Linear:

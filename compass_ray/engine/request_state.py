@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from compass_ray.engine.adapter_mapping import TokenAdapters
 from compass_ray.engine.detokenizer import IncrementalDetokenizer
 from compass_ray.engine.reply_logprobs import ReplyLogprobs
-from compass_ray.engine.requests import OutputDelta, TokenLogprob
+from compass_ray.engine.requests import GenerationOutput, OutputDelta, TokenLogprob
 from compass_ray.engine.sampler import SampledToken, SamplingParams
 
 
@@ -68,6 +68,18 @@ class RequestState:
             text += self.detokenizer.flush()
             self.is_stopped = is_eos or self.detokenizer.is_stopped
         return OutputDelta(text, self._release_logprobs())
+
+    def make_output(self) -> GenerationOutput:
+        """The reply as generated so far, which is complete if `is_finished`."""
+        return GenerationOutput(
+            text=self.detokenizer.text,
+            adapter=self.adapter,
+            prompt_tokens=len(self.prompt_token_ids),
+            completion_tokens=self.num_output_tokens,
+            finish_reason="stop" if self.is_stopped else "length",
+            mean_nll=-sum(self.sampled_logprobs) / len(self.sampled_logprobs) if self.sampled_logprobs else None,
+            logprobs=self.logprobs.released if self.logprobs else (),
+        )
 
     def _release_logprobs(self) -> tuple[TokenLogprob, ...]:
         if self.logprobs is None:

@@ -49,15 +49,53 @@ def load_base(config: TrainConfig, *, device: str | None = None) -> BaseModel:
     path = resolve_model(config.base_model, "base_model")
     target = choose_device(device)
     source = load_options(config)
-    try:
+    with _explain_loading(config.base_model):
         tokenizer = AutoTokenizer.from_pretrained(path, **source)
         model = AutoModelForCausalLM.from_pretrained(path, dtype=_DTYPES[config.dtype], **source)
+    return freeze(model, tokenizer, target, config.base_model)
+
+
+def load_base_without_weights(config: TrainConfig) -> BaseModel:
+    """``config.base_model`` on the meta device: layers, tokenizer and generation settings, for an engine that loads the weights.
+
+    Raises:
+        ModelError: as `load_base`.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    path, device = resolve_model(config.base_model, "base_model"), torch.device("meta")
+    source = load_options(config)
+    code = {key: value for key, value in source.items() if key != "revision"}
+    with _explain_loading(config.base_model):
+        tokenizer = AutoTokenizer.from_pretrained(path, **source)
+        with device:
+            model = AutoModelForCausalLM.from_config(
+                AutoConfig.from_pretrained(path, **source), dtype=_DTYPES[config.dtype], **code
+            )
+        model.generation_config = _read_generation_config(path, config.revision) or model.generation_config
+    return freeze(model, tokenizer, device, config.base_model)
+
+
+def _read_generation_config(path: str, revision: str | None) -> Any:
+    """The model's ``generation_config.json``; None if it has none."""
+    from transformers import GenerationConfig
+
+    try:
+        return GenerationConfig.from_pretrained(path, revision=revision)
+    except OSError:
+        return None
+
+
+@contextmanager
+def _explain_loading(name: str) -> Iterator[None]:
+    """Turn what transformers raises for a model that cannot be loaded into a ModelError."""
+    try:
+        yield
     except (OSError, ValueError, KeyError, UnpicklingError) as error:
         raise ModelError(
-            f"base model {config.base_model!r} cannot be loaded ({describe_loading_error(error)}); use the directory of a "
+            f"base model {name!r} cannot be loaded ({describe_loading_error(error)}); use the directory of a "
             f"causal language model, or check the hub id, train.revision and the network"
         ) from error
-    return freeze(model, tokenizer, target, config.base_model)
 
 
 def freeze(model: Any, tokenizer: Any, device: torch.device, name: str) -> BaseModel:

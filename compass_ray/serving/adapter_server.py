@@ -20,13 +20,14 @@ from ray import serve
 from compass_ray import registry
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
+from compass_ray.engine.protocol import GenerationEngine, OutputSink
 from compass_ray.engine.requests import GenerationOutput, GenerationRequest, OutputDelta
 from compass_ray.heap_trim import trim_heap_forever
 from compass_ray.models.errors import TooLongError
 from compass_ray.registry import Catalogue
 from compass_ray.serving import autoscaling
 from compass_ray.serving.engine_host.adapter_sync import AdapterHost, HostState
-from compass_ray.serving.engine_host.engine_loop import GenerationLoop, OutputSink
+from compass_ray.serving.engine_host.engine_loop import GenerationLoop
 from compass_ray.serving.engine_host.stream_batcher import FinalListener, StreamListener, flush_interval
 from compass_ray.serving.inference.backend import ContextLengthExceededError, InvalidRequestError
 
@@ -39,8 +40,17 @@ _DRAIN_SECONDS = 10.0
 """Time, beyond the request timeout, for a stopping replica to finish its responses."""
 
 
+def open_generation(config: RunConfig) -> GenerationEngine:
+    """The engine of a configuration, ready for requests, without adapters. The only place that knows which engines exist."""
+    if config.serve.engine == "vllm":
+        from compass_ray.engine.vllm_backend.startup import open_vllm_engine
+
+        return open_vllm_engine(config)
+    return GenerationLoop(open_engine(config))
+
+
 def open_engine(config: RunConfig) -> Any:
-    """The engine of a configuration, without adapters. Imports torch lazily."""
+    """The engine of this package for a configuration, without adapters and without a thread. Imports torch lazily."""
     import torch
 
     from compass_ray.engine.engine import Engine, EngineConfig
@@ -65,7 +75,7 @@ class AdapterServer:
         """Load the base model and the live adapters, then start to poll the live pointers."""
         self.config = RunConfig.model_validate(config)
         self.run = RunDir(run_uri)
-        self.generation = GenerationLoop(open_engine(self.config))
+        self.generation = open_generation(self.config)
         self.tokenizer_pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizing")
         self.loader_pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loading")
         self.host = AdapterHost(self.generation, self.run, clock=time.monotonic)
@@ -125,7 +135,7 @@ class AdapterServer:
     async def _tokenize(self, request: GenerationRequest) -> GenerationRequest:
         """The request with token ids. Tokenizes in its own thread, so a long prompt delays no other response."""
         with _translate_errors():
-            ids = await asyncio.get_running_loop().run_in_executor(self.tokenizer_pool, self.generation.engine.tokenize, request)
+            ids = await asyncio.get_running_loop().run_in_executor(self.tokenizer_pool, self.generation.tokenize, request)
         return replace(request, messages=(), text=None, prompt_token_ids=ids)
 
     async def _await_submission(self, submission: Any) -> None:

@@ -28,7 +28,7 @@ MAX_UNSERVED_VERSIONS = 16
 
 
 class AdapterLoader(Protocol):
-    """A base model with loaded adapters; see `engine_loop.GenerationLoop`."""
+    """A base model with loaded adapters; see `engine.protocol.GenerationEngine`."""
 
     @property
     def names(self) -> Sequence[str]:

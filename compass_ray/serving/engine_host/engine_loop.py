@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from compass_ray.engine.protocol import EngineStoppedError, OutputSink
 from compass_ray.engine.requests import GenerationOutput, GenerationRequest, OutputDelta
 
 logger = logging.getLogger(__name__)
@@ -94,12 +95,8 @@ class EngineProtocol(Protocol):
         ...
 
 
-OutputSink = Callable[[OutputDelta | GenerationOutput | Exception], None]
-"""Receives deltas, then the complete response or an error. Called in the engine thread, so it must not block."""
-
-
 class GenerationLoop:
-    """The engine thread and its thread-safe interface."""
+    """The engine thread and its thread-safe interface, which implements `engine.protocol.GenerationEngine`."""
 
     def __init__(self, engine: EngineProtocol) -> None:
         """Start the thread. It owns ``engine`` from now on."""
@@ -121,6 +118,10 @@ class GenerationLoop:
     def names(self) -> Sequence[str]:
         """Loaded adapters."""
         return tuple(self.engine.adapter_names)
+
+    def tokenize(self, request: GenerationRequest) -> list[int]:
+        """Token ids of a request, in any single thread. ValueError if the request is invalid."""
+        return self.engine.tokenize(request)
 
     def load(self, name: str, folder: Path) -> None:
         """Load an adapter. ValueError if it does not fit the base model; then nothing changes."""
@@ -150,7 +151,7 @@ class GenerationLoop:
         def run() -> None:
             try:
                 if self._stopped:
-                    raise RuntimeError(_STOPPED)
+                    raise EngineStoppedError(_STOPPED)
                 outcome.set_result(work())
             except Exception as error:
                 outcome.set_exception(error)
@@ -179,7 +180,7 @@ class GenerationLoop:
             logger.exception("engine: thread failed; marking the engine unhealthy")
         finally:
             self._stopped = True
-            self._fail_all(RuntimeError(_STOPPED))
+            self._fail_all(EngineStoppedError(_STOPPED))
             self._drain_inbox()
 
     def _drain_inbox(self) -> None:

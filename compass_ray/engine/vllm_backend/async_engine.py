@@ -1,0 +1,257 @@
+"""vLLM as a `engine.protocol.GenerationEngine`: one thread with an event loop, in which everything of vLLM's front end runs.
+
+vLLM computes in processes of its own. Tokenization, adapter checks, texts and log-probabilities are those of
+`compass_ray.engine`. An adapter is loaded into vLLM before it is offered: one that vLLM cannot read fails there alone, and
+during a step it would end the engine for all requests. Its files are copied, so they last as long as it is resident.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import tempfile
+import threading
+import uuid
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from compass_ray.adapters.peft_io import CONFIG_NAME, WEIGHTS_NAME, read_adapter
+from compass_ray.engine.fold_adapter import check_adapter
+from compass_ray.engine.input_processor import InputProcessor
+from compass_ray.engine.protocol import EngineStoppedError, OutputSink
+from compass_ray.engine.request_state import RequestState
+from compass_ray.engine.requests import GenerationRequest
+from compass_ray.engine.vllm_backend.adapter_leases import AdapterLeases, ResidentAdapter
+from compass_ray.engine.vllm_backend.errors import BLEND_REFUSED, AdapterRefusedError
+from compass_ray.engine.vllm_backend.orphan_guard import start_guard
+from compass_ray.engine.vllm_backend.output_reader import read_output, sampling_arguments
+from compass_ray.models.base_model import BaseModel, find_end_token_ids
+from compass_ray.models.errors import ModelError
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+_STOPPED = "The engine vLLM is stopped."
+_STOP_SECONDS = 30.0
+
+
+class VLLMEngine:
+    """vLLM's asynchronous engine and its thread-safe interface."""
+
+    def __init__(self, base: BaseModel, arguments: Mapping[str, Any]) -> None:
+        """Start vLLM, which takes 10 seconds or more. ``base`` has no weights (`models.base_model.load_base_without_weights`).
+
+        Raises:
+            ModelError: vLLM does not start with these arguments.
+        """
+        self.steps = self.requests = 0
+        self._base = base
+        self._end_token_ids = find_end_token_ids(base)
+        self._input_processor = InputProcessor(base.tokenizer, arguments["max_model_len"])
+        self._leases = AdapterLeases(arguments["max_cpu_loras"])
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._removals: set[asyncio.Task[None]] = set()
+        self._stepped: set[int] = set()
+        self._folder = Path(tempfile.mkdtemp(prefix="compass-vllm-"))
+        self._guard = start_guard(uuid.uuid4().hex, self._folder)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
+        self._thread.start()
+        try:
+            self._llm = self._run(_open_llm(arguments)).result()
+        except BaseException:
+            self._close()
+            raise
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether vLLM's processes live and the thread runs."""
+        return self._thread.is_alive() and not self._llm.errored
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Loaded adapters."""
+        return self._leases.names
+
+    def tokenize(self, request: GenerationRequest) -> list[int]:
+        """Token ids of a request, in any single thread. ModelError if the request is invalid."""
+        return self._input_processor.tokenize(request)
+
+    def load(self, name: str, folder: Path) -> None:
+        """Load an adapter. ModelError if it does not fit the base model, or if vLLM refuses it; then nothing changes."""
+        try:
+            check_adapter(self._base.model, read_adapter(folder))
+        except ModelError as error:
+            raise ModelError(str(error) if str(folder) in str(error) else f"{folder}: {error}") from None
+        self._run(self._load(name, folder)).result()
+
+    def unload(self, name: str) -> None:
+        """Unload an adapter. Active requests continue to use it."""
+        self._run(self._unload(name)).result()
+
+    def submit(self, request: GenerationRequest, sink: OutputSink) -> Future[int]:
+        """Add a request. The future has the request id, or ModelError if the request is invalid."""
+        return self._run(self._submit(request, sink))
+
+    def cancel(self, request_id: int) -> None:
+        """Remove a request. Its sink gets no further output."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._cancel, request_id)
+
+    def stop(self) -> None:
+        """Stop vLLM's processes. Active requests fail."""
+        if not self._loop.is_closed():
+            self._run(self._stop()).result(_STOP_SECONDS)
+            self._close()
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine in the engine thread."""
+        if self._loop.is_closed():
+            work.close()
+            stopped: Future[T] = Future()
+            stopped.set_exception(EngineStoppedError(_STOPPED))
+            return stopped
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def _load(self, name: str, folder: Path) -> None:
+        adapter = ResidentAdapter(self._leases.reserve(), name, "")
+        adapter.folder = str(await asyncio.to_thread(_copy_adapter, folder, self._folder / str(adapter.number)))
+        try:
+            if not await self._llm.add_lora(_lora_request(adapter)):
+                raise AdapterRefusedError("vLLM does not load it")
+        except Exception as error:
+            await self._remove(adapter)
+            raise AdapterRefusedError(f"{folder}: {_first_line(error)}") from None
+        self._remove_later(self._leases.add(adapter))
+
+    async def _unload(self, name: str) -> None:
+        self._remove_later(self._leases.unload(name))
+
+    async def _submit(self, request: GenerationRequest, sink: OutputSink) -> int:
+        if not self.is_healthy:
+            raise EngineStoppedError(_STOPPED)
+        if request.blend is not None:
+            raise ModelError(BLEND_REFUSED)
+        adapter = self._leases.acquire(request.adapter)
+        try:
+            state = self._input_processor.make_state(request, ())
+        except ModelError:
+            self._remove_later(self._leases.release(adapter))
+            raise
+        arguments = sampling_arguments(request, self._end_token_ids)
+        self._tasks[state.request_id] = asyncio.create_task(self._answer(state, arguments, adapter, sink))
+        self.requests += 1
+        return state.request_id
+
+    async def _answer(
+        self, state: RequestState, arguments: Mapping[str, Any], adapter: ResidentAdapter | None, sink: OutputSink
+    ) -> None:
+        try:
+            await self._generate(state, arguments, adapter, sink)
+        except Exception as error:
+            if self.is_healthy:
+                logger.exception("engine: vLLM failed a request")
+            sink(error if self.is_healthy else EngineStoppedError(_STOPPED))
+        finally:
+            self._tasks.pop(state.request_id, None)
+            self._remove_later(self._leases.release(adapter))
+
+    async def _generate(
+        self, state: RequestState, arguments: Mapping[str, Any], adapter: ResidentAdapter | None, sink: OutputSink
+    ) -> None:
+        outputs = self._llm.generate(
+            {"prompt_token_ids": state.prompt_token_ids},
+            _sampling_params(arguments),
+            str(state.request_id),
+            lora_request=_lora_request(adapter) if adapter else None,
+        )
+        async with aclosing(outputs):  # a reply that a stop string ends is aborted in vLLM
+            async for output in outputs:
+                self._count_step(state.request_id)
+                delta = read_output(state, output.outputs[0], self._end_token_ids)
+                if delta.text or delta.logprobs:
+                    sink(delta)
+                if state.is_finished:
+                    break
+        sink(state.make_output())
+
+    def _count_step(self, request_id: int) -> None:
+        """Count a step when a request gets its second output since the last one. A step gives a request at most one."""
+        if not self._stepped or request_id in self._stepped:
+            self._stepped.clear()
+            self.steps += 1
+        self._stepped.add(request_id)
+
+    def _cancel(self, request_id: int) -> None:
+        if task := self._tasks.get(request_id):
+            task.cancel()
+
+    def _remove_later(self, adapter: ResidentAdapter | None) -> None:
+        """Remove an adapter that nothing uses. vLLM handles it after the abort of its last request, as both are sent in order."""
+        if adapter:
+            task = asyncio.create_task(self._remove(adapter))
+            self._removals.add(task)
+            task.add_done_callback(self._removals.discard)
+
+    async def _remove(self, adapter: ResidentAdapter) -> None:
+        try:
+            await self._llm.remove_lora(adapter.number)
+        except Exception as error:
+            logger.warning("engine: vLLM cannot remove adapter %s: %s", adapter.name, _first_line(error))
+        shutil.rmtree(adapter.folder, ignore_errors=True)
+
+    async def _stop(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), *self._removals, return_exceptions=True)
+        self._llm.shutdown()
+
+    def _close(self) -> None:
+        """End the thread and, by the guard, every process of vLLM."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._guard.communicate()
+
+
+def _copy_adapter(source: Path, target: Path) -> Path:
+    target.mkdir(parents=True)
+    for name in (CONFIG_NAME, WEIGHTS_NAME):
+        shutil.copyfile(source / name, target / name)
+    return target
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+async def _open_llm(arguments: Mapping[str, Any]) -> Any:
+    """Start vLLM in the running event loop.
+
+    Raises:
+        ModelError: it does not start.
+    """
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    try:
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+    except Exception as error:
+        raise ModelError(f"vLLM does not start: {_first_line(error)}; its log has the details") from error
+
+
+def _sampling_params(arguments: Mapping[str, Any]) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(**arguments, output_kind=RequestOutputKind.DELTA, skip_clone=True)
+
+
+def _lora_request(adapter: ResidentAdapter) -> Any:
+    """vLLM's name of an adapter. It compares adapters by name, so the number is part of it."""
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(f"{adapter.name}#{adapter.number}", adapter.number, adapter.folder)

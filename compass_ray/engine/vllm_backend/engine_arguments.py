@@ -1,0 +1,97 @@
+"""The arguments of vLLM's engine for a configuration, and the settings that do not go with vLLM.
+
+Pure functions of the configuration. They load neither vLLM nor torch, so preflight uses them on any machine.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compass_ray.config import RunConfig
+from compass_ray.engine.vllm_backend.errors import BLEND_REFUSED
+
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Values of ``max_lora_rank`` that vLLM accepts."""
+SETTINGS_BY_ARGUMENT = {
+    "model": "train.base_model",
+    "revision": "train.revision",
+    "code_revision": "train.code_revision",
+    "trust_remote_code": "train.trust_remote_code",
+    "dtype": "train.dtype",
+    "max_num_seqs": "serve.max_num_seqs",
+    "max_model_len": "serve.max_prompt_tokens and serve.max_tokens",
+    "tensor_parallel_size": "serve.vllm.tensor_parallel",
+}
+"""Arguments of vLLM that have a setting of their own."""
+FIXED_ARGUMENTS = ("enable_lora", "skip_tokenizer_init", "data_parallel_size", "logprobs_mode", "disable_log_stats")
+"""Arguments that the service depends on."""
+UNSERVED_VERSIONS = 64
+"""Resident versions beyond live, canary and shadow ones: requested by name, or replaced and still in use."""
+_GIB = 1 << 30
+_GPU_SHARE = 0.9
+
+
+def build_arguments(config: RunConfig, model: str) -> dict[str, Any]:
+    """Arguments of ``AsyncEngineArgs`` for a configuration; ``model`` is the base model's folder or hub id.
+
+    ``max_loras`` is the number of adapters of one batch. More adapters stay in the memory of the machine, where
+    ``max_cpu_loras`` has room for all that may be resident. So no adapter is read again from disk.
+    """
+    settings, adapter = config.serve, config.train.adapter
+    slots = min(2 * len(config.languages), settings.max_num_seqs)
+    derived = {
+        "model": model,
+        "revision": config.train.revision,
+        "code_revision": config.train.code_revision,
+        "trust_remote_code": config.train.trust_remote_code,
+        "dtype": config.train.dtype,
+        "max_num_seqs": settings.max_num_seqs,
+        "max_model_len": settings.max_prompt_tokens + settings.max_tokens,
+        "tensor_parallel_size": settings.vllm.tensor_parallel,
+        "max_num_batched_tokens": max(settings.prefill_chunk_tokens + settings.max_num_seqs, slots),
+        "enable_chunked_prefill": True,
+        "enable_lora": True,
+        "max_loras": slots,
+        "max_cpu_loras": 3 * len(config.languages) + UNSERVED_VERSIONS,
+        "max_lora_rank": next((rank for rank in RANKS if rank >= adapter.r), RANKS[-1]),
+        "skip_tokenizer_init": True,
+        "disable_log_stats": True,
+        **_memory_arguments(config),
+    }
+    return derived | settings.vllm.arguments
+
+
+def _memory_arguments(config: RunConfig) -> dict[str, Any]:
+    """The set size of the key-value cache, or the share of a GPU. On a CPU the size is derived when the engine opens."""
+    if config.serve.kv_cache_gib is not None:
+        return {"kv_cache_memory_bytes": int(config.serve.kv_cache_gib * _GIB)}
+    gpus = config.resources.replica_gpus
+    return {"gpu_memory_utilization": _GPU_SHARE * min(gpus, 1.0)} if gpus else {}
+
+
+def list_unsupported_settings(config: RunConfig) -> list[str]:
+    """Settings of a configuration that do not go with vLLM, each with what to do. Empty with another engine.
+
+    >>> from compass_ray.config import load_run_config
+    >>> blends = load_run_config("atlas-test", overrides=["serve.engine=vllm", "identifier.blend_adapters=true"])
+    >>> list_unsupported_settings(blends)
+    ['vLLM cannot blend two adapters; set identifier.blend_adapters=false, or serve.engine=compass']
+    """
+    if config.serve.engine != "vllm":
+        return []
+    settings = config.serve.vllm
+    found = [BLEND_REFUSED] if config.identifier.blend_adapters else []
+    for name in settings.arguments:
+        if setting := SETTINGS_BY_ARGUMENT.get(name):
+            found.append(f"serve.vllm.arguments has {name}; set {setting} instead")
+        elif name in FIXED_ARGUMENTS:
+            found.append(f"serve.vllm.arguments has {name}, which the service sets; remove it")
+    gpus = config.resources.replica_gpus
+    if gpus and settings.tensor_parallel > 1 and gpus != settings.tensor_parallel:
+        found.append(
+            f"serve.vllm.tensor_parallel is {settings.tensor_parallel}, but resources.replica_gpus is {gpus:g}; "
+            f"set resources.replica_gpus={settings.tensor_parallel}"
+        )
+    if config.train.adapter.r > RANKS[-1]:
+        found.append(f"train.adapter.r is {config.train.adapter.r}, but vLLM's adapters have at most rank {RANKS[-1]}")
+    return found

@@ -1,0 +1,15 @@
+"""Errors of vLLM as the engine."""
+
+from __future__ import annotations
+
+from compass_ray.models.errors import ModelError
+
+BLEND_REFUSED = "vLLM cannot blend two adapters; set identifier.blend_adapters=false, or serve.engine=compass"
+
+
+class AdapterRefusedError(ModelError):
+    """vLLM does not load an adapter; the message has its reason."""
+
+
+class GenerationFailedError(RuntimeError):
+    """vLLM ended one request without a complete reply. Other requests continue."""

@@ -1,0 +1,54 @@
+"""Open vLLM for a configuration: base model without weights, arguments, environment variables, sizes of this machine."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from compass_ray.config import RunConfig
+from compass_ray.engine.kv_cache import derive_max_model_len
+from compass_ray.engine.vllm_backend.async_engine import VLLMEngine
+from compass_ray.engine.vllm_backend.engine_arguments import build_arguments
+from compass_ray.models.base_model import BaseModel, load_base_without_weights
+from compass_ray.models.model_resolver import resolve_model
+from compass_ray.models.token_memory import GIB, kv_cache_gib, replica_memory
+
+_VARIABLES = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+}
+_CPU_VARIABLES = {
+    # Threads that wait actively, or that are bound to cores, take them from other processes of the machine.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "KMP_BLOCKTIME": "0",
+}
+
+
+def open_vllm_engine(config: RunConfig) -> VLLMEngine:
+    """vLLM for a configuration, without adapters.
+
+    Raises:
+        ModelError: the base model cannot be loaded, or vLLM does not start.
+    """
+    is_cpu = not torch.cuda.is_available()
+    _set_variables(config.resources.threads_per_worker, is_cpu=is_cpu)
+    base = load_base_without_weights(config.train)
+    arguments = build_arguments(config, resolve_model(config.train.base_model, "base_model"))
+    arguments["max_model_len"] = min(arguments["max_model_len"], derive_max_model_len(base.model))
+    if is_cpu:
+        arguments.setdefault("kv_cache_memory_bytes", _cpu_cache_bytes(config, base))
+    return VLLMEngine(base, arguments)
+
+
+def _set_variables(threads: int, *, is_cpu: bool) -> None:
+    """Set vLLM's variables before it is imported. Values that the user set are kept, except Ray's number of threads."""
+    for name, value in (_VARIABLES | (_CPU_VARIABLES if is_cpu else {})).items():
+        os.environ.setdefault(name, value)
+    if is_cpu:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def _cpu_cache_bytes(config: RunConfig, base: BaseModel) -> int:
+    weights = sum(parameter.nbytes for parameter in base.model.parameters())
+    return int(kv_cache_gib(replica_memory(config.resources, "cpu"), weights) * GIB)

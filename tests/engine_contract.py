@@ -92,15 +92,19 @@ class ContractModels:
 
 def make_contract_models(folder: Path) -> ContractModels:
     """Write the base model and its adapters. The generation settings of the base name a token that ends some replies."""
-    tokenizer = make_tokenizer()
-    base = freeze(make_model("qwen2", len(tokenizer), hidden=HIDDEN), tokenizer, torch.device("cpu"), str(folder / "base"))
+    from transformers import AutoTokenizer
+
+    make_tokenizer().save_pretrained(folder / "base")
+    model = make_model("qwen2", len(make_tokenizer()), hidden=HIDDEN)
+    model.config.save_pretrained(folder / "base")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "base")  # of the model's type, as the engine loads it
+    base = freeze(model, tokenizer, torch.device("cpu"), str(folder / "base"))
     models = ContractModels(base, folder, (tokenizer.eos_token_id,))
     reply = models.reply(plain(PROMPTS[1]))
     end = next(token for i, token in enumerate(reply) if 4 <= i < LENGTH - 2 and token not in reply[:i])
     models.end_token_ids = (tokenizer.eos_token_id, end)
     base.model.generation_config.eos_token_id = list(models.end_token_ids)
     base.model.save_pretrained(folder / "base")
-    tokenizer.save_pretrained(folder / "base")
     shapes: tuple[dict[str, Any], ...] = ({}, {"r": 7, "target_modules": ("q_proj", "down_proj")}, {"kind": "lora", "r": 2})
     for name, shape in zip(models.adapters, shapes, strict=True):
         models.adapter(name, **shape)
@@ -207,9 +211,11 @@ class EngineContract:
             assert recorder.empty()
 
     def test_a_reply_ends_before_a_stop_string(self, engine: GenerationEngine, contract_models: ContractModels) -> None:
-        full = contract_models.text(contract_models.reply(plain(PROMPTS[0])))
-        stop = full[5:8]
-        _, recorder = submit(engine, plain(PROMPTS[0], stop=(stop,)))
+        requests = [plain(prompt, contract_models.adapters[1]) for prompt in PROMPTS]
+        texts = [contract_models.text(contract_models.reply(request)) for request in requests]
+        full, request = max(zip(texts, requests, strict=True), key=lambda pair: len(pair[0]))
+        stop = next(text for i in range(3, len(full)) if (text := full[i : i + 2]).isascii() and full.index(text) == i)
+        _, recorder = submit(engine, replace(request, stop=("", stop)))
         output = recorder.final()
         assert output.text == full[: full.index(stop)] == "".join(delta.text for delta in recorder.deltas)
         assert output.finish_reason == "stop"

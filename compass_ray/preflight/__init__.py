@@ -40,6 +40,7 @@ from compass_ray.preflight.storage_probe import StorageProbe, driver_marker_file
 from compass_ray.preflight.subjects import check_subjects
 from compass_ray.preflight.training_cost import check_training_cost
 from compass_ray.preflight.versions import check_versions
+from compass_ray.preflight.vllm_environment import check_vllm
 from compass_ray.sources.typology import vectors_source
 from compass_ray.training.deepspeed_config import read_deepspeed_config, require_deepspeed
 
@@ -91,6 +92,7 @@ def run_checks(
         check_remote_code,
         check_prompts,
         check_automatic_updates,
+        check_vllm,
         check_clusters,
         check_training_cost,
     )
@@ -107,7 +109,7 @@ def run_quick_checks(
 ) -> list[CheckResult]:
     """Run the quick checks for the stages that are not complete: each takes well under a second, the probe a few seconds."""
     context = CheckContext(config, run, environment, frozenset(stages), thorough=False)
-    checks: list[CheckFunction] = [check_cluster, check_resources, check_storage, check_models, check_remote_code]
+    checks: list[CheckFunction] = [check_cluster, check_resources, check_storage, check_models, check_remote_code, check_vllm]
     if "pool" in stages:
         checks += [check_sources, check_rows]
     if "select" in stages:

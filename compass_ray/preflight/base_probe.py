@@ -73,6 +73,7 @@ def check_base(context: CheckContext) -> list[CheckResult]:
     results = [
         CheckResult(_NAME, f"{each.part}: {each.problem}", each.remedy, blocking=each.blocking, by="settings")
         for each in findings
+        if each.part != "engine" or context.config.serve.engine == "compass"
     ]
     if results or not context.thorough:
         return results
@@ -166,7 +167,9 @@ def _finding(part: str, error: ModelError) -> ProbeFinding:
 def _probe_tokenizer(tokenizer: Any) -> Iterator[ProbeFinding]:
     """What is wrong with the tokenizer or its chat template."""
     if not getattr(tokenizer, "is_fast", False):
-        yield ProbeFinding("engine", f"{type(tokenizer).__name__} is not a fast tokenizer", "add a tokenizer.json to the model")
+        yield ProbeFinding(
+            "tokenizer", f"{type(tokenizer).__name__} is not a fast tokenizer", "add a tokenizer.json to the model"
+        )
     try:
         for row in _ROWS:
             encode_example(tokenizer, row.prompt, row.response, _MAX_TOKENS)

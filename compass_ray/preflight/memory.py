@@ -116,9 +116,18 @@ def _check_scoring(config: RunConfig, size: ModelSize, memories: list[AvailableM
 
 
 def _check_serving(config: RunConfig, size: ModelSize, memories: list[AvailableMemory]) -> list[CheckResult]:
-    """The memory of a replica on this machine; nothing if replicas are elsewhere or have GPUs, or the model has no attention."""
+    """The memory of a replica on this machine.
+
+    Nothing if replicas are elsewhere, have GPUs or use vLLM, or the model has no attention.
+    """
     name, serve, resources = "memory of serving", config.serve, config.resources
-    if resources.replica_gpus or resources.gpus_per_worker or resources.replica_resources or not size.shape.kv_width:
+    if (
+        serve.engine == "vllm"
+        or resources.replica_gpus
+        or resources.gpus_per_worker
+        or resources.replica_resources
+        or not size.shape.kv_width
+    ):
         return []
     available = min(memory.machine for memory in memories) * USABLE_OF_MACHINE / resources.replicas
     fixed, slot = size.serving(serve, adapters=len(config.languages)), size.slot(serve)

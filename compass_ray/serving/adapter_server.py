@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 NAME = "adapters"
 """Name of the deployment."""
 SYNC_INTERVAL_S = 0.5
+_HEALTH_CHECK_PERIOD_S = 2.0
+"""Serve replaces a replica after three failed checks. Until then other replicas answer its requests."""
 _DRAIN_SECONDS = 10.0
 """Time, beyond the request timeout, for a stopping replica to finish its responses."""
 
@@ -171,7 +173,8 @@ def build_deployment(config: RunConfig) -> serve.Deployment:
         **autoscaling.scaling_options(config),
         max_ongoing_requests=config.serve.max_concurrent_requests,
         graceful_shutdown_timeout_s=config.serve.request_timeout_s + _DRAIN_SECONDS,
-        ray_actor_options=autoscaling.actor_options(config.resources),
+        health_check_period_s=_HEALTH_CHECK_PERIOD_S,
+        **autoscaling.replica_options(config),
     )
     deployed: serve.Deployment = deploy(AdapterServer)
     return deployed

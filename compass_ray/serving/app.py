@@ -22,6 +22,7 @@ from compass_ray import ray_session, registry
 from compass_ray.artifacts import RunDir
 from compass_ray.artifacts.private_files import is_open_to_others
 from compass_ray.config import ConfigError, RunConfig, with_overrides
+from compass_ray.engine.vllm_backend.engine_arguments import list_unsupported_settings
 from compass_ray.monitoring.retention import load_secret
 from compass_ray.serving import adapter_server, ingress, monitor_actor
 from compass_ray.serving.api.access import Access
@@ -53,8 +54,9 @@ def build_app(run_uri: str, config: RunConfig, host: str | None = None) -> serve
     loopback address without keys, and without ``serve.allowed_hosts``, only requests to this machine's names are answered.
 
     Raises:
-        ConfigError: the source of API keys is invalid.
+        ConfigError: the source of API keys is invalid, or the engine does not support the settings.
     """
+    _check_engine(config)
     uri, settings = RunDir(run_uri).uri, config.model_dump(mode="json")
     keys = read_keys(os.environ, config.serve.api_keys)
     access = Access(
@@ -134,6 +136,11 @@ def stop(endpoint: Endpoint) -> None:
     if not serve.status().applications:
         serve.shutdown()  # type: ignore[no-untyped-call]
     monitor_actor.stop(endpoint.run_uri)
+
+
+def _check_engine(config: RunConfig) -> None:
+    if unsupported := list_unsupported_settings(config):
+        raise ConfigError(f"The engine does not support the settings: {'. '.join(unsupported)}.")
 
 
 def _warn_if_readable(key_file: str | None) -> None:

@@ -1,4 +1,4 @@
-"""The number of adapter server replicas and the resources of each, as options of Ray Serve.
+"""The number of adapter server replicas, and the resources and the Python of each, as options of Ray Serve.
 
 An autoscaled service adds a replica before the batches of the present ones are full, because a new replica loads the base model
 first. The configuration sets the maximum number of replicas.
@@ -6,6 +6,7 @@ first. The configuration sets the maximum number of replicas.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from compass_ray.config import Resources, RunConfig
@@ -40,3 +41,29 @@ def actor_options(resources: Resources) -> dict[str, Any]:
         "num_gpus": resources.replica_gpus,
         "resources": dict(resources.replica_resources),
     }
+
+
+def replica_options(config: RunConfig) -> dict[str, Any]:
+    """Options of a Serve deployment: what each replica reserves, and with vLLM the Python that runs it.
+
+    vLLM on several GPUs of one machine starts a process for each, inside the reservation of the replica. With Ray as its
+    executor it starts an actor for each, on any machines. Then the replica reserves a placement group, one GPU in each bundle.
+
+    >>> from compass_ray.config import load_run_config
+    >>> changes = ["serve.engine=vllm", "serve.vllm.tensor_parallel=2", "resources.replica_gpus=2"]
+    >>> changes += ["serve.vllm.arguments={distributed_executor_backend: ray}"]
+    >>> replica_options(load_run_config("atlas-test", overrides=changes))["placement_group_bundles"]
+    [{'CPU': 0.2, 'GPU': 1.0}, {'GPU': 1.0}]
+    """
+    options, vllm = actor_options(config.resources), config.serve.vllm
+    if config.serve.engine != "vllm":
+        return {"ray_actor_options": options}
+    if vllm.python:
+        options["runtime_env"] = {"py_executable": str(Path(vllm.python).expanduser())}
+    if vllm.arguments.get("distributed_executor_backend") != "ray":
+        return {"ray_actor_options": options}
+    options["num_gpus"] = 0  # the actors of vLLM take them
+    bundle = {"GPU": 1.0, **config.resources.replica_resources}
+    first = {"CPU": config.resources.replica_cpus, **bundle}
+    others = [bundle] * (vllm.tensor_parallel - 1)
+    return {"ray_actor_options": options, "placement_group_bundles": [first, *others], "placement_group_strategy": "PACK"}

@@ -1,7 +1,7 @@
 """The client of the adapter server over its Serve handle; implements `inference.backend.InferenceBackend`.
 
-A request whose replica was lost is retried on another one. The client of the API notices this only if a part of the response
-was already sent.
+A request whose replica was lost, or whose engine stopped, is retried on another one. The client of the API notices this only if
+a part of the response was already sent.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ray.exceptions import ObjectLostError, RayActorError, RayTaskError, WorkerC
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
+from compass_ray.engine.protocol import EngineStoppedError
 from compass_ray.engine.requests import GenerationOutput, GenerationRequest, OutputDelta
 from compass_ray.registry import Catalogue
 from compass_ray.serving.engine_host.adapter_sync import HostState
@@ -49,7 +50,9 @@ class EngineClient:
             except BackPressureError:
                 raise OverloadedError from None
             except RayTaskError as error:  # its text contains the replica's stack frames and address
-                raise error.cause from None
+                if not isinstance(error.cause, EngineStoppedError):
+                    raise error.cause from None
+                await self._wait_before_retry(error.cause)
             except _REPLICA_LOST as error:
                 await self._wait_before_retry(error)
 
@@ -66,13 +69,11 @@ class EngineClient:
             except BackPressureError:
                 raise OverloadedError from None
             except RayTaskError as error:
-                raise error.cause from None
+                if not isinstance(error.cause, EngineStoppedError):
+                    raise error.cause from None
+                await self._retry_unless_started(error.cause, started)
             except _REPLICA_LOST as error:
-                if started:
-                    raise StreamInterruptedError(
-                        "The replica that generated this response was lost. Send the request again."
-                    ) from None
-                await self._wait_before_retry(error)
+                await self._retry_unless_started(error, started)
             finally:
                 response.cancel()
 
@@ -85,6 +86,12 @@ class EngineClient:
         """The state of a replica as of its last sync."""
         state: HostState = await self.handle.state.remote()
         return state
+
+    async def _retry_unless_started(self, error: Exception, started: bool) -> None:
+        """Wait before a retry. Raise if the client already has a part of the response."""
+        if started:
+            raise StreamInterruptedError("The replica that generated this response was lost. Send the request again.") from None
+        await self._wait_before_retry(error)
 
     async def _wait_before_retry(self, error: Exception) -> None:
         self.retries += 1

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,9 +25,9 @@ from compass_ray.engine.fold_adapter import check_adapter
 from compass_ray.engine.input_processor import InputProcessor
 from compass_ray.engine.protocol import EngineStoppedError, OutputSink
 from compass_ray.engine.request_state import RequestState
-from compass_ray.engine.requests import GenerationRequest
+from compass_ray.engine.requests import GenerationOutput, GenerationRequest, OutputDelta
 from compass_ray.engine.vllm_backend.adapter_leases import AdapterLeases, ResidentAdapter
-from compass_ray.engine.vllm_backend.errors import BLEND_REFUSED, AdapterRefusedError
+from compass_ray.engine.vllm_backend.errors import BLEND_REFUSED, AdapterRefusedError, GenerationFailedError
 from compass_ray.engine.vllm_backend.orphan_guard import start_guard
 from compass_ray.engine.vllm_backend.output_reader import read_output, sampling_arguments
 from compass_ray.models.base_model import BaseModel, find_end_token_ids
@@ -48,6 +49,7 @@ class VLLMEngine:
             ModelError: vLLM does not start with these arguments.
         """
         self.steps = self.requests = 0
+        self._is_stopped = False
         self._base = base
         self._end_token_ids = find_end_token_ids(base)
         self._input_processor = InputProcessor(base.tokenizer, arguments["max_model_len"])
@@ -62,6 +64,7 @@ class VLLMEngine:
         self._thread.start()
         try:
             self._llm = self._run(_open_llm(arguments)).result()
+            self._warm_up()
         except BaseException:
             self._close()
             raise
@@ -69,7 +72,7 @@ class VLLMEngine:
     @property
     def is_healthy(self) -> bool:
         """Whether vLLM's processes live and the thread runs."""
-        return self._thread.is_alive() and not self._llm.errored
+        return self._thread.is_alive() and not self._is_stopped and not self._llm.errored
 
     @property
     def names(self) -> Sequence[str]:
@@ -106,6 +109,15 @@ class VLLMEngine:
         if not self._loop.is_closed():
             self._run(self._stop()).result(_STOP_SECONDS)
             self._close()
+
+    def _warm_up(self) -> None:
+        """Generate once, greedily and sampled, so that what vLLM compiles at its first token delays no reply."""
+        for temperature in (0.0, 1.0):
+            request = GenerationRequest(prompt_token_ids=[0, 1], max_tokens=2, temperature=temperature, top_p=0.9)
+            done: Future[GenerationOutput] = Future()
+            self.submit(request, partial(_resolve, done)).result()
+            done.result()
+        self.steps = self.requests = 0
 
     def _run(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine in the engine thread."""
@@ -151,10 +163,12 @@ class VLLMEngine:
     ) -> None:
         try:
             await self._generate(state, arguments, adapter, sink)
+        except asyncio.CancelledError:
+            if self._is_stopped:
+                sink(EngineStoppedError(_STOPPED))
+            raise
         except Exception as error:
-            if self.is_healthy:
-                logger.exception("engine: vLLM failed a request")
-            sink(error if self.is_healthy else EngineStoppedError(_STOPPED))
+            sink(self._translate(error))
         finally:
             self._tasks.pop(state.request_id, None)
             self._remove_later(self._leases.release(adapter))
@@ -177,6 +191,13 @@ class VLLMEngine:
                 if state.is_finished:
                     break
         sink(state.make_output())
+
+    def _translate(self, error: Exception) -> Exception:
+        """An error that a process without vLLM can read."""
+        if not self.is_healthy:
+            return EngineStoppedError(_STOPPED)
+        logger.error("engine: vLLM failed a request", exc_info=error)
+        return error if isinstance(error, GenerationFailedError) else GenerationFailedError(_first_line(error))
 
     def _count_step(self, request_id: int) -> None:
         """Count a step when a request gets its second output since the last one. A step gives a request at most one."""
@@ -204,6 +225,7 @@ class VLLMEngine:
         shutil.rmtree(adapter.folder, ignore_errors=True)
 
     async def _stop(self) -> None:
+        self._is_stopped = True
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), *self._removals, return_exceptions=True)
@@ -215,6 +237,14 @@ class VLLMEngine:
         self._thread.join()
         self._loop.close()
         self._guard.communicate()
+
+
+def _resolve(done: Future[GenerationOutput], output: OutputDelta | GenerationOutput | Exception) -> None:
+    """Receive the output of a request whose complete reply is awaited."""
+    if isinstance(output, Exception):
+        done.set_exception(output)
+    elif isinstance(output, GenerationOutput):
+        done.set_result(output)
 
 
 def _copy_adapter(source: Path, target: Path) -> Path:

@@ -22,6 +22,8 @@ _CPU_VARIABLES = {
     # Threads that wait actively, or that are bound to cores, take them from other processes of the machine.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "KMP_BLOCKTIME": "0",
+    # With adapters, vLLM compiles only one small function on a CPU. That needs a compiler, and delays the first reply.
+    "TORCHDYNAMO_DISABLE": "1",
 }
 
 

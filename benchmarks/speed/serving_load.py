@@ -20,7 +20,7 @@ from benchmarks.record import Record, Value, parser, write_record
 from benchmarks.speed.serving_client import RequestOutcome
 from benchmarks.speed.serving_expected_replies import expected_replies
 from benchmarks.speed.serving_fixture import SEED, Shape, make_run, serving
-from benchmarks.speed.serving_load_generator import AT_ONCE, LIMIT, LoadPlan, run_load
+from benchmarks.speed.serving_load_generator import LIMIT, LoadPlan, run_load
 from benchmarks.speed.serving_load_metrics import (
     GRACE,
     LiveVersions,
@@ -37,9 +37,10 @@ FULL = LoadPlan(Shape(64, 2, ("sw", "hi", "ru", "am", "ko", "el"), 3), 10_000, 2
 SMALL = LoadPlan(Shape(32, 1, ("sw", "hi", "ru"), 2), 300, 3, 2, (0.3,), (0.2,), 3)
 
 
-def measure(folder: Path, plan: LoadPlan) -> dict[str, Value]:
-    """Run one load and return its numbers."""
-    run, config = make_run(folder, plan.shape, resources={"replicas": plan.replicas})
+def measure(folder: Path, plan: LoadPlan, vllm_python: str | None = None) -> dict[str, Value]:
+    """Run one load and return its numbers. ``vllm_python`` is the Python of an environment with vLLM, if that is the engine."""
+    engine = {"engine": "vllm", "vllm": {"python": vllm_python}, "kv_cache_gib": 0.25} if vllm_python else {}
+    run, config = make_run(folder, plan.shape, resources={"replicas": plan.replicas}, serve=engine)
     replies = expected_replies(run, config, plan.shape, count=plan.prompts, tokens=TOKENS)
     timeline = LiveVersions.of(plan.shape.languages, "v0001")
     with serving(run, config) as url, ServiceMemorySampler() as memory:
@@ -89,20 +90,25 @@ def main(argv: Sequence[str] | None = None) -> Record:
     plan = SMALL if arguments.small else FULL
     with tempfile.TemporaryDirectory() as folder:
         numbers = measure(Path(folder), plan)
-    settings: dict[str, Value] = {
+    settings = describe_plan(plan)
+    return write_record("speed/serving_load", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
+
+
+def describe_plan(plan: LoadPlan) -> dict[str, Value]:
+    """The settings of a load in its record."""
+    return {
         "hidden": plan.shape.hidden,
         "layers": plan.shape.layers,
         "languages": plan.shape.languages,
         "versions": plan.shape.versions,
         "replicas": plan.replicas,
-        "at_once": AT_ONCE,
+        "at_once": plan.at_once,
         "limit_seconds": LIMIT,
         "grace_seconds": GRACE,
         "new_tokens": TOKENS,
         "replica_killed_at": plan.replica_killed_at,
         "monitor_killed_at": plan.monitor_killed_at,
     }
-    return write_record("speed/serving_load", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
 
 
 if __name__ == "__main__":

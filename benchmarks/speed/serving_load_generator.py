@@ -41,6 +41,7 @@ class LoadPlan:
     replica_killed_at: tuple[float, ...]
     monitor_killed_at: tuple[float, ...]
     prompts: int
+    at_once: int = AT_ONCE
 
     def events(self) -> list[tuple[float, str]]:
         """Share of the requests and name of each event, in order."""
@@ -96,14 +97,14 @@ async def run_load(
         TimeoutError: the load took longer than `LIMIT`, or a new version did not answer.
     """
     load = LoadState(generate_requests(replies, plan.shape.languages, seed=SEED), plan.requests)
-    limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
+    limits = httpx.Limits(max_connections=plan.at_once, max_keepalive_connections=plan.at_once)
     async with (
         httpx.AsyncClient(base_url=url, timeout=_PATIENCE, limits=limits) as client,
         asyncio.timeout(LIMIT),
         asyncio.TaskGroup() as group,
     ):
         group.create_task(_run_events(load, run, plan, timeline))
-        for _ in range(AT_ONCE):
+        for _ in range(plan.at_once):
             group.create_task(load.send_requests(client))
     return load.responses
 

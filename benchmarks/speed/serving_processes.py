@@ -29,6 +29,8 @@ class Role(Enum):
     PROXY = "ray::ProxyActor"
     CONTROLLER = "ray::ServeController"
     MONITOR = "ray::MonitorActor"
+    VLLM = "VLLM::"
+    """Processes that a replica with vLLM starts."""
 
 
 @dataclass(frozen=True)

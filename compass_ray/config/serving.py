@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, field_validator
 
 from compass_ray.config.base import ConfigSection, Fraction, Positive
 from compass_ray.languages import get_language
@@ -47,7 +47,7 @@ class VLLMConfig(ConfigSection):
     tensor_parallel: Positive = 1
     """Number of GPUs, or of CPU processes, that share each layer of the base model. With GPUs, set ``resources.replica_gpus``
     to the same number."""
-    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    arguments: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of vLLM's engine by their Python names, for example ``{max_loras: 8, quantization: fp8}``."""
 
 

@@ -1,4 +1,7 @@
-"""A few hundred requests at once while versions are replaced and processes die: none fails, none is answered wrongly."""
+"""A few hundred requests at once while versions are replaced and processes die: none fails, none is answered wrongly.
+
+With vLLM too, where its environment is at hand (`make test-vllm`).
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,22 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.speed import serving_load_vllm
 from benchmarks.speed.serving_load import SMALL, measure
 
+PYTHON = Path(__file__).parents[2] / serving_load_vllm.PYTHON
+"""Python of the environment with vLLM."""
 pytestmark = pytest.mark.slow
+without_vllm = pytest.mark.skipif(not PYTHON.exists(), reason="vLLM is not installed beside the checkout: make test-vllm")
 
 
-@pytest.fixture(scope="module")
-def numbers(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+@pytest.fixture(scope="module", params=["compass", pytest.param("vllm", marks=without_vllm)])
+def numbers(request: pytest.FixtureRequest, ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """The benchmark's small load: three replacements, a replica and the monitor killed."""
-    return dict(measure(Path(tmp_path_factory.mktemp("load")), SMALL))
+    folder = Path(tmp_path_factory.mktemp("load"))
+    if request.param == "vllm":
+        return dict(measure(folder, serving_load_vllm.SMALL, str(PYTHON)))
+    return dict(measure(folder, SMALL))
 
 
 def test_no_request_fails(numbers: dict[str, object]) -> None:

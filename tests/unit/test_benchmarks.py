@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.speed.serving_load_vllm import PYTHON
+
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 BENCHMARKS = (
     "speed/sampling",
@@ -43,8 +45,16 @@ BENCHMARKS = (
     "paper/drift_simulation",
     "paper/forgetting",
 )
-UNRECORDED = ("speed/mixed_batch_gpu", "speed/serving_attacks", "speed/console", "paper/gradient_features")
-"""Benchmarks without a stored record: they need a GPU, an otherwise idle machine, or pretrained models."""
+UNRECORDED = (
+    "speed/mixed_batch_gpu",
+    "speed/serving_attacks",
+    "speed/serving_load_vllm",
+    "speed/console",
+    "paper/gradient_features",
+)
+"""Benchmarks without a stored record: they need a GPU, an otherwise idle machine, vLLM, or pretrained models."""
+VLLM = ("speed/serving_load_vllm",)
+"""Those that need vLLM, in an environment of its own."""
 REAL = ("speed/real_training",)
 """Those that need real models and real rows."""
 SLOW = (
@@ -72,6 +82,7 @@ SOAK = (
     "speed/embedding",
     "speed/driver_memory",
     "speed/serving_load",
+    "speed/serving_load_vllm",
     "speed/serving_overhead",
     "speed/serving_attacks",
     "paper/budget",
@@ -108,7 +119,8 @@ def check_form(record: dict[str, Any], benchmark: str) -> None:
 def _marked(benchmark: str) -> Any:
     real = [pytest.mark.real_models, pytest.mark.shared_data] * (benchmark in REAL)
     size = [pytest.mark.slow] * (benchmark in SLOW) + [pytest.mark.soak] * (benchmark in SOAK)
-    return pytest.param(benchmark, marks=size + real)
+    vllm = [pytest.mark.skipif(not (FOLDER.parent / PYTHON).exists(), reason="make vllm-env")] * (benchmark in VLLM)
+    return pytest.param(benchmark, marks=size + real + vllm)
 
 
 @pytest.mark.parametrize("benchmark", [_marked(each) for each in (*BENCHMARKS, *UNRECORDED)])

@@ -12,7 +12,8 @@ from compass_ray.serving.proxy_limits import TRUSTED_PROXIES_VARIABLE
 from tests.unit.cluster_configs.config_files import load, pin
 from tests.unit.cluster_configs.kuberay_schema import SCHEMAS
 
-KUBERAY = ("raycluster.yaml", "rayjob.yaml", "rayservice.yaml")
+SERVICES = ("rayservice.yaml", "rayservice-vllm.yaml")
+KUBERAY = ("raycluster.yaml", "rayjob.yaml", *SERVICES)
 CLUSTER_SPEC = {"RayCluster": "", "RayJob": "rayClusterSpec", "RayService": "rayClusterConfig"}
 
 
@@ -68,8 +69,10 @@ def test_the_autoscaler_reads_a_pod_s_resources(name: str) -> None:
     derived = _derive_autoscaling_config_from_ray_cr({"metadata": {"name": "x", "namespace": "y"}, "spec": spec})
     head, gpu = (derived["available_node_types"][kind] for kind in ("headgroup", "gpu"))
     assert head["resources"]["CPU"] == 0
-    kept = {"serving": 100} if name == "rayservice.yaml" else {}
-    assert gpu["resources"] == {"CPU": 7, "memory": 48 * 2**30, "GPU": 1, "accelerator_type:L40S": 1, **kept}
+    kept = {"serving": 100} if name in SERVICES else {}
+    gpus = 2 if name == "rayservice-vllm.yaml" else 1
+    shape = {"CPU": 7 * gpus, "memory": 48 * gpus * 2**30, "GPU": gpus}
+    assert gpu["resources"] == {**shape, "accelerator_type:L40S": 1, **kept}
     assert gpu["labels"] == {"ray.io/accelerator-type": "L40S"}
 
 
@@ -80,9 +83,10 @@ def test_pods_select_nodes_with_their_declared_gpu(name: str) -> None:
         assert group["template"]["spec"]["nodeSelector"] == {"nvidia.com/gpu.product": f"NVIDIA-{kind}"}
 
 
-def test_the_pods_of_the_service_take_the_clients_address_from_the_gateway_which_alone_reaches_them() -> None:
+@pytest.mark.parametrize("name", SERVICES)
+def test_the_pods_of_the_service_take_the_clients_address_from_the_gateway_which_alone_reaches_them(name: str) -> None:
     """Otherwise all clients without keys are the gateway's address, and no window fills."""
-    groups = _groups(_cluster_spec(load("kuberay/rayservice.yaml")))
+    groups = _groups(_cluster_spec(load(f"kuberay/{name}")))
     serving = [group for group in groups if group.get("groupName") != "updates"]
     for group in serving:
         (container,) = group["template"]["spec"]["containers"]

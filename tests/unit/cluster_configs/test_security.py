@@ -74,7 +74,7 @@ def test_the_token_is_copied_to_every_machine_and_is_never_in_the_file(name: str
 
 def test_every_ray_cluster_on_kubernetes_has_a_token() -> None:
     clusters = [(name, each) for name, documents in FILES.items() for each in _mappings(documents) if "headGroupSpec" in each]
-    assert len(clusters) == 3
+    assert len(clusters) == 4
     assert {name: each["authOptions"] for name, each in clusters} == {name: {"mode": "token"} for name, _ in clusters}
 
 
@@ -99,7 +99,7 @@ def test_the_autoscaler_beside_the_head_has_none_either() -> None:
     found = [
         each["autoscalerOptions"] for documents in FILES.values() for each in _mappings(documents) if "autoscalerOptions" in each
     ]
-    assert len(found) == 3
+    assert len(found) == 4
     for options in found:
         assert options["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 

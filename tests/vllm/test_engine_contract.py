@@ -90,3 +90,16 @@ def test_a_dead_engine_is_reported_and_leaves_no_process(open_fresh: Callable[[]
     engine.stop()
     assert not find_marked(mark, os.getpid())
     assert not engine._folder.exists()
+
+
+def test_two_processes_share_each_layer(contract_models: ContractModels) -> None:
+    """Tensor parallelism with two ranks on a CPU, without a GPU reservation."""
+    engine = open_generation(with_overrides(vllm_config(contract_models), ["serve.vllm.tensor_parallel=2"]))
+    try:
+        for name in contract_models.adapters:
+            engine.load(name, contract_models.folder / name)
+        requests = [plain(prompt, name) for prompt in PROMPTS for name in (None, *contract_models.adapters)]
+        expected = [contract_models.text(contract_models.reply(request)) for request in requests]
+        assert [output.text for output in ask(engine, requests)] == expected
+    finally:
+        engine.stop()

@@ -59,9 +59,10 @@ def check_environment(python: Path, *, dora: bool) -> list[CheckResult]:
 
 
 def read_environment(python: Path) -> Versions | str:
-    """What the environment says about itself, or why it says nothing."""
+    """What the environment says about itself, or why it says nothing. A checkout in the current folder does not count."""
+    command = [str(python.absolute()), "-m", _MODULE]
     try:
-        done = subprocess.run([str(python), "-m", _MODULE], capture_output=True, text=True, timeout=_SECONDS, check=False)
+        done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=_SECONDS, check=False)
     except OSError as error:
         return error.strerror or str(error)
     except subprocess.TimeoutExpired:

@@ -75,6 +75,25 @@ OPEN_ITEMS = pa.schema(
 ``numbers`` expects all of the answers; ``contains`` accepts any of them.
 """
 
+HARNESS_ITEMS = pa.schema(
+    [
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("item", pa.int32(), nullable=False),
+        pa.field("item_hash", pa.string(), nullable=False),
+        pa.field("prompt_hash", pa.string(), nullable=False),
+        pa.field("target", pa.string(), nullable=False),
+        pa.field("reply", pa.string()),
+        pa.field("log_probs", pa.list_(pa.float64()), nullable=False),
+        pa.field("is_greedy", pa.list_(pa.bool_()), nullable=False),
+        pa.field("value", pa.float64()),
+    ]
+)
+"""Items of a task of lm-evaluation-harness: its own hashes, the accepted answer, and what the model said.
+
+``log_probs`` has the log-probability in nats of each option, ``is_greedy`` whether each would be generated; both are empty for a
+generated ``reply``. ``value`` is the main metric of the item, null if it is no number.
+"""
+
 ASSIGNMENTS = pa.schema(
     [
         pa.field("row_id", pa.string(), nullable=False),

@@ -212,6 +212,10 @@ class RunDir:
         """``items.parquet`` (schemas.SCORED) and ``results.json``."""
         return self.artifact("evaluations", method, language)
 
+    def harness(self, method: str, language: str, task: str) -> Artifact:
+        """``items.parquet`` (schemas.HARNESS_ITEMS), ``results.json``, the harness's ``lm_eval.json`` and its task files."""
+        return self.artifact("harness", method, language, task)
+
     @property
     def report(self) -> Artifact:
         """``index.html`` and its plots as PNG."""

@@ -6,6 +6,7 @@ Exit codes: 0 for success, 2 for an invalid request, 1 for a failure. Errors are
 # Each import registers commands; --help lists them in this order.
 from compass_ray.cli import run_commands  # isort: skip
 from compass_ray.cli import status  # isort: skip
+from compass_ray.cli import harness  # isort: skip
 from compass_ray.cli import experiment  # isort: skip
 from compass_ray.cli import quantiles  # isort: skip
 from compass_ray.cli import report  # isort: skip
@@ -28,6 +29,7 @@ __all__ = [
     "config",
     "corrections",
     "experiment",
+    "harness",
     "init",
     "main",
     "presets",

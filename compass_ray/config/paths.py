@@ -17,6 +17,7 @@ from compass_ray.config.base import ConfigError
 from compass_ray.config.data import ATLAS, SourceConfig
 from compass_ray.config.full_finetuning import PACKAGED_CONFIGS
 from compass_ray.config.run import RunConfig
+from compass_ray.config.training import EvaluateConfig
 
 DATA_ENDINGS = (".parquet", ".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".gz", ".bz2", ".xz")
 """Endings of files of rows, in lower case; no hub id has one."""
@@ -59,7 +60,7 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
         "train": config.train.model_copy(update={"base_model": _model(config.train.base_model, "train.base_model")}),
         "identifier": config.identifier.model_copy(update={"model": _model(config.identifier.model, "identifier.model")}),
         "full": config.full.model_copy(update={"deepspeed": _deepspeed(config.full.deepspeed)}),
-        "evaluate": config.evaluate.model_copy(update={"texts": _text_file(config.evaluate.texts)}),
+        "evaluate": _evaluate(config.evaluate),
         "serve": config.serve.model_copy(update={"api_keys": _file(config.serve.api_keys)}),
         "select": config.select.model_copy(update={"transfer": transfer.model_copy(update={"results": _file(transfer.results)})}),
     }
@@ -85,8 +86,15 @@ def _with_variables(name: str, setting: str, value: str) -> str:
     return _VARIABLE.sub(read, name)
 
 
-def _text_file(name: str | None) -> str | None:
-    return absolute_path(_with_variables(name, "evaluate.texts", "the folder of the texts")) if name else name
+def _evaluate(section: EvaluateConfig) -> EvaluateConfig:
+    harness = section.harness
+    folder = _variable_path(harness.data, "evaluate.harness.data", "the folder of the benchmarks")
+    texts = _variable_path(section.texts, "evaluate.texts", "the folder of the texts")
+    return section.model_copy(update={"texts": texts, "harness": harness.model_copy(update={"data": folder})})
+
+
+def _variable_path(name: str | None, setting: str, value: str) -> str | None:
+    return absolute_path(_with_variables(name, setting, value)) if name else name
 
 
 def _deepspeed(name: str) -> str:

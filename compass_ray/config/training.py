@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from compass_ray.config.base import ConfigSection, Fraction, Positive, Share
+from compass_ray.config.harness import HarnessConfig
 
 _ROW_TOKENS = 32
 """Tokens that a step has for each row of ``train.batch_size`` if ``train.step_tokens`` is unset."""
@@ -151,6 +152,8 @@ class EvaluateConfig(ConfigSection):
     replaced by the language code, and ``${NAME}`` is read from the environment."""
     text_lines: Positive | None = 500
     """Lines of the text of each language that are scored, the first ones; all if unset."""
+    harness: HarnessConfig = HarnessConfig()
+    """Tasks of lm-evaluation-harness."""
 
     @model_validator(mode="after")
     def _families_are_named_once(self) -> EvaluateConfig:

@@ -76,6 +76,15 @@ def encode_messages(tokenizer: Any, messages: Sequence[Message], max_tokens: int
     return [token for part in _encode_parts(tokenizer, messages) for token in part.ids][-max_tokens:]
 
 
+def render_messages(tokenizer: Any, messages: Sequence[Message]) -> str:
+    """The text of a conversation, up to the start of the next reply; `encode_messages` returns its ids.
+
+    Raises:
+        ModelError: as `encode_messages`.
+    """
+    return "".join(text for text, _ in _split_messages(tokenizer, messages))
+
+
 def encode_text(tokenizer: Any, text: str) -> list[int]:
     """Ids of a text to continue, with the tokenizer's start tokens."""
     return list(tokenizer(text)["input_ids"])
@@ -175,15 +184,23 @@ def _encode_parts(tokenizer: Any, messages: Sequence[Message], reply: Message | 
 
     Earlier replies are parts too, so a conversation has the same ids in training and in serving.
     """
-    turns = normalize_messages(tokenizer, messages)
-    layout = find_layout(tokenizer, tuple(message["role"] for message in turns))
-    parts = [_Part(_ids(tokenizer, text), is_reply) for text, is_reply in _split_replies(layout, turns)]
+    parts = [_Part(_ids(tokenizer, text), is_reply) for text, is_reply in _split_messages(tokenizer, messages)]
     if reply is None:
         return parts
+    layout = _layout_of(tokenizer, normalize_messages(tokenizer, messages))
     text = layout.slots[-1].trim(strip_reasoning(tokenizer, reply))
     ids = _ids(tokenizer, layout.reply_start + text + layout.end_of_turn)
     ends = [] if layout.end_of_turn or tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     return [*parts, _Part([*ids, *ends], True)]
+
+
+def _split_messages(tokenizer: Any, messages: Sequence[Message]) -> Iterator[tuple[str, bool]]:
+    turns = normalize_messages(tokenizer, messages)
+    return _split_replies(_layout_of(tokenizer, turns), turns)
+
+
+def _layout_of(tokenizer: Any, turns: Sequence[Message]) -> ChatLayout:
+    return find_layout(tokenizer, tuple(message["role"] for message in turns))
 
 
 def _split_replies(layout: ChatLayout, messages: Sequence[Message]) -> Iterator[tuple[str, bool]]:

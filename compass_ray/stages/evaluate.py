@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from compass_ray import ray_session, schemas
+from compass_ray.adapters.method_model import find_model_artifact, open_method_model
 from compass_ray.artifacts import (
-    FULL_FINETUNING,
-    Artifact,
     Identity,
     LanguagesFailedError,
     Manifest,
@@ -97,7 +96,7 @@ def _explain_failures(run: RunDir, failed: list[Evaluation], problems: list[str]
 def _identity(config: RunConfig, run: RunDir, evaluation: Evaluation) -> Identity:
     guide = run.guide(evaluation.language)
     inputs = {guide.name: guide.require().fingerprint}
-    if (trained := _model_artifact(run, evaluation)) is not None:
+    if (trained := find_model_artifact(run, evaluation.name, evaluation.language, evaluation.version)) is not None:
         inputs[trained.name] = trained.require().fingerprint
     settings = {
         "scoring": config.evaluate.scoring,
@@ -119,15 +118,6 @@ def read_texts(config: RunConfig, language: str) -> list[str] | None:
     if config.evaluate.texts is None:
         return None
     return read_lines(config.evaluate.texts.replace("{language}", language), config.evaluate.text_lines)
-
-
-def _model_artifact(run: RunDir, evaluation: Evaluation) -> Artifact | None:
-    """The adapter or full model to score; None for the base model."""
-    if evaluation.version is None:
-        return None
-    if evaluation.name == FULL_FINETUNING:
-        return run.full_model(evaluation.language, FULL_FINETUNING)
-    return run.adapter(evaluation.language, evaluation.version)
 
 
 def _score(config: RunConfig, run: RunDir, pending: list[Evaluation], progress: Progress, total: int) -> list[str]:
@@ -210,20 +200,10 @@ class Scorer:
             )
             return scores, measure_texts(model, texts, self.config.train.max_tokens, batch_tokens) if texts else None
 
-    @contextmanager
-    def _model(self, evaluation: Evaluation) -> Iterator[BaseModel]:
+    def _model(self, evaluation: Evaluation) -> AbstractContextManager[BaseModel]:
         """The base model, the base model with the adapter attached, or the fully fine-tuned model."""
-        from compass_ray.adapters.dora import with_adapter
-        from compass_ray.models.base_model import swap_model
-
-        trained = _model_artifact(self.run, evaluation)
-        if trained is None:
-            yield self.base
-            return
-        with trained.local_folder() as folder:
-            is_full = evaluation.name == FULL_FINETUNING
-            with swap_model(self.base, self.config.train, folder) if is_full else with_adapter(self.base, folder) as model:
-                yield model
+        trained = find_model_artifact(self.run, evaluation.name, evaluation.language, evaluation.version)
+        return open_method_model(self.base, self.config.train, evaluation.name, trained)
 
     def _low_subjects(self, evaluation: Evaluation) -> tuple[str, ...] | None:
         """Subjects that the bias simulation thinned in the language's training data; None for the base model.

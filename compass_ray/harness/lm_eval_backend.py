@@ -1,0 +1,143 @@
+"""lm-evaluation-harness in this process, on a base model that is loaded once; an adapter may be attached to it at any time.
+
+The harness's own model class for transformers computes everything. Chat prompts are those of training and serving.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lm_eval
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+from compass_ray.config import ConfigError
+from compass_ray.models.base_model import BaseModel
+from compass_ray.models.chat_template import render_messages
+
+_RESAMPLES = 1000
+"""Bootstrap resamples of the harness, for metrics whose error has no closed form."""
+
+
+@dataclass(frozen=True)
+class AskSettings:
+    """How tasks are asked. ``limit`` is the number of items of each task; ``num_fewshot`` None is the task's own."""
+
+    limit: int | None = None
+    num_fewshot: int | None = None
+    chat_template: bool = True
+    batch_size: int | str = 1
+    max_length: int | None = None
+    """Most tokens of prompt and reply; the model's if unset."""
+    seed: int = 0
+
+
+class HarnessModel(HFLM):  # type: ignore[misc]
+    """The harness's model class over a loaded base model, whose layers an adapter may replace meanwhile."""
+
+    def __init__(self, base: BaseModel, settings: AskSettings) -> None:
+        """A chat prompt has its own start tokens, so none are added to it."""
+        with _silent():
+            super().__init__(
+                pretrained=base.model,
+                tokenizer=base.tokenizer,
+                backend="causal",
+                batch_size=settings.batch_size,
+                max_length=settings.max_length,
+                add_bos_token=False if settings.chat_template else None,
+            )
+        self.with_template = settings.chat_template
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """The prompt as training and serving write it."""
+        if not add_generation_prompt:
+            return str(super().apply_chat_template(chat_history, add_generation_prompt=False))
+        return render_messages(self.tokenizer, chat_history)
+
+    @property
+    def tokenizer_name(self) -> str:
+        """The name under which the harness caches requests, which is never used here."""
+        return str(self.tokenizer.name_or_path)
+
+
+def ask(base: BaseModel, names: Sequence[str], folders: Sequence[Path], settings: AskSettings) -> dict[str, Any]:
+    """The harness's results of tasks, with ``samples``.
+
+    Args:
+        base: the model, with or without an adapter.
+        names: names of tasks and groups: of ``folders``, otherwise the harness's own.
+        folders: folders of task files.
+        settings: how they are asked.
+
+    Raises:
+        ConfigError: a task is unknown, or its data set is not on this machine.
+    """
+    model = HarnessModel(base, settings)
+    with _silent():
+        manager = _manager(names, folders)
+        try:
+            found = lm_eval.simple_evaluate(
+                model=model,
+                tasks=list(names),
+                num_fewshot=settings.num_fewshot,
+                limit=settings.limit,
+                bootstrap_iters=_RESAMPLES,
+                apply_chat_template=settings.chat_template,
+                fewshot_as_multiturn=settings.chat_template,
+                task_manager=manager,
+                random_seed=settings.seed,
+                numpy_random_seed=settings.seed,
+                torch_random_seed=settings.seed,
+                fewshot_random_seed=settings.seed,
+            )
+        except (ConnectionError, FileNotFoundError) as error:
+            raise ConfigError(f"the rows of {', '.join(names)} cannot be read ({_first_line(error)})") from error
+    results: dict[str, Any] = found
+    return results
+
+
+def harness_version() -> str:
+    """The version of the installed harness."""
+    from importlib.metadata import version
+
+    return version("lm-eval")
+
+
+def _manager(names: Sequence[str], folders: Sequence[Path]) -> TaskManager:
+    """Tasks of the folders alone, which are read in milliseconds; the harness's own thousands only if a name needs them."""
+    paths = [str(folder) for folder in folders]
+    own = TaskManager(include_path=paths, include_defaults=False)
+    if set(names) <= set(own.all_tasks):
+        return own
+    every = TaskManager(include_path=paths)
+    unknown = sorted(set(names) - set(every.all_tasks))
+    if unknown:
+        raise ConfigError(f"unknown tasks: {', '.join(unknown)}; give names of compass-ray eval --list or of lm-eval")
+    return every
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Without the harness's progress bars and advice."""
+    logger = logging.getLogger("lm_eval")
+    level, logger.level = logger.level, logging.ERROR
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def to_plain(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The harness's results as JSON values, without samples and functions."""
+    return {name: value for name, value in results.items() if name not in ("samples", "configs")}

@@ -1,4 +1,4 @@
-"""The command that asks tasks of lm-evaluation-harness."""
+"""The command that runs tasks of lm-evaluation-harness."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def evaluate_tasks(
     include: Annotated[str | None, typer.Option("--include", help="Folder with task files of your own.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Most items of each task.")] = None,
     set_: Settings = None,
-    force: Annotated[bool, typer.Option("--force", help="Ask again what is complete.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Evaluate again what is complete.")] = False,
     list_: Annotated[
         bool, typer.Option("--list", callback=_list, is_eager=True, help="List the tasks with rows on disk, and stop.")
     ] = False,
     json_: Json = False,
 ) -> None:
-    """Ask tasks of lm-evaluation-harness under methods of a run; results are kept beside those of the run."""
+    """Run tasks of lm-evaluation-harness under methods of a run; results are kept beside those of the run."""
     where = open_run(run)
     settings = _settings(where.read_config(), languages, data, limit, set_)
     from compass_ray.config import ConfigError

@@ -6,10 +6,10 @@ from compass_ray.config.base import ConfigSection, Positive
 
 
 class HarnessConfig(ConfigSection):
-    """Tasks of lm-evaluation-harness, asked in process. COMPASS, section 4.1."""
+    """Tasks of lm-evaluation-harness, run in process. COMPASS, section 4.1."""
 
     tasks: tuple[str, ...] = ()
-    """Tasks that ``compass-ray eval`` asks without ``--tasks``. ``compass-ray eval --list`` shows those with rows on disk."""
+    """Tasks that ``compass-ray eval`` runs without ``--tasks``. ``compass-ray eval --list`` shows those with rows on disk."""
     data: str | None = None
     """Folder with a copy of each benchmark's hub repository in a folder of the task's name. ``{task}`` may stand anywhere in it;
     ``${NAME}`` is read from the environment."""
@@ -18,6 +18,6 @@ class HarnessConfig(ConfigSection):
     num_fewshot: int | None = None
     """Solved examples before each item; the task's own number if unset."""
     chat_template: bool = True
-    """Ask as a user of the chat model, as adapters are trained. Published results of base models have no template."""
+    """Use the chat template, as adapters are trained with it. Published results of base models have no template."""
     batch_size: Positive | None = None
     """Requests of one forward pass; chosen by trial on a GPU and 1 on a CPU if unset."""

@@ -1,4 +1,4 @@
-"""Layouts of benchmarks: which task of lm-evaluation-harness asks one, and where its rows lie in a copy of its hub repository.
+"""Layouts of benchmarks: which task of lm-evaluation-harness it is, and where its rows lie in a copy of its hub repository.
 
 One YAML file for each benchmark in ``layouts/``. Nothing is downloaded, and the harness is not imported: its task files are only
 located.
@@ -35,16 +35,20 @@ class TaskLayout(BaseModel):
     """Hub repository whose files are read; None for a task of the run itself."""
     base: str | None = None
     """The harness's own task file, below its folder of tasks; None if `settings` define the task."""
+    keep: tuple[str, ...] = ()
+    """Settings that are copied from ``base``, which is not included then, because its code needs an older transformers."""
+    functions: Mapping[str, str] = Field(default_factory=dict)
+    """Settings that are functions, by their import path."""
     primary: str
     """Metric and filter that tables show, for example ``acc,none``."""
     codes: Mapping[str, str] = Field(default_factory=dict)
     """``code`` by language, where it is not the FLORES code in lower case."""
     parts: tuple[str, ...] = ()
-    """Subtasks, which are asked together and joined in one group."""
+    """Subtasks, which are evaluated together and joined in one group."""
     aggregate: Mapping[str, Any] = Field(default_factory=dict)
     """How the group joins the metric of its subtasks."""
     files: Mapping[str, tuple[str, ...]]
-    """Patterns of the files of each split, the first that matches; the first split is asked."""
+    """Patterns of the files of each split, the first that matches; the first split is evaluated."""
     table: Mapping[str, Any] = Field(default_factory=dict)
     """Options for tables with tabs or commas."""
     plain: bool = False
@@ -87,7 +91,7 @@ def harness_task_file(layout: TaskLayout, language: str, part: str = "") -> Path
     """The harness's own file of a task in a language.
 
     Raises:
-        ConfigError: the harness is not installed, or it does not ask this benchmark in this language.
+        ConfigError: the harness is not installed, or it does not have this benchmark in this language.
     """
     assert layout.base is not None
     path = harness_folder() / "tasks" / layout.fill(layout.base, language, part)

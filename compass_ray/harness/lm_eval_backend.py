@@ -26,8 +26,8 @@ _RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class AskSettings:
-    """How tasks are asked. ``limit`` is the number of items of each task; ``num_fewshot`` None is the task's own."""
+class HarnessSettings:
+    """How tasks are evaluated. ``limit`` is the number of items of each task; ``num_fewshot`` None is the task's own."""
 
     limit: int | None = None
     num_fewshot: int | None = None
@@ -41,7 +41,7 @@ class AskSettings:
 class HarnessModel(HFLM):  # type: ignore[misc]
     """The harness's model class over a loaded base model, whose layers an adapter may replace meanwhile."""
 
-    def __init__(self, base: BaseModel, settings: AskSettings) -> None:
+    def __init__(self, base: BaseModel, settings: HarnessSettings) -> None:
         """A chat prompt has its own start tokens, so none are added to it."""
         with _silent():
             super().__init__(
@@ -66,14 +66,14 @@ class HarnessModel(HFLM):  # type: ignore[misc]
         return str(self.tokenizer.name_or_path)
 
 
-def ask(base: BaseModel, names: Sequence[str], folders: Sequence[Path], settings: AskSettings) -> dict[str, Any]:
+def evaluate_tasks(base: BaseModel, names: Sequence[str], folders: Sequence[Path], settings: HarnessSettings) -> dict[str, Any]:
     """The harness's results of tasks, with ``samples``.
 
     Args:
         base: the model, with or without an adapter.
         names: names of tasks and groups: of ``folders``, otherwise the harness's own.
         folders: folders of task files.
-        settings: how they are asked.
+        settings: how they are evaluated.
 
     Raises:
         ConfigError: a task is unknown, or its data set is not on this machine.

@@ -107,8 +107,8 @@ def build_items_table(samples: Mapping[str, Sequence[Sample]], metric: str) -> p
         metric: the metric and filter of ``value``.
     """
     name, _, chosen = metric.partition(",")
-    asked = [(task, each) for task in sorted(samples) for each in samples[task] if each.get("filter", chosen) == chosen]
-    rows = [_item_row(task, sample, name) for task, sample in asked]
+    chosen_samples = [(task, each) for task in sorted(samples) for each in samples[task] if each.get("filter", chosen) == chosen]
+    rows = [_item_row(task, sample, name) for task, sample in chosen_samples]
     return pa.Table.from_pylist(rows, schemas.HARNESS_ITEMS)
 
 

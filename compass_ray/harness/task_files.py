@@ -1,7 +1,7 @@
 """Task files for lm-evaluation-harness: its own task, with rows from this machine instead of the hub.
 
 A file includes the harness's own and replaces the data set alone, so prompts, metrics and filters stay the harness's. The
-command ``lm_eval`` reads the same files (``--include_path``), so a run and an endpoint are asked the same.
+command ``lm_eval`` reads the same files (``--include_path``), so a run and an endpoint get the same prompts.
 """
 
 from __future__ import annotations
@@ -19,6 +19,17 @@ from compass_ray.sources.source_paths import DELIMITERS, table_ending
 
 _UNQUOTED = 3
 """``csv.QUOTE_NONE``: a quotation mark in a table with tabs is text."""
+
+
+class HarnessFunction(str):
+    """Import path of a function, which a task file names with a tag."""
+
+
+class _TaskDumper(yaml.SafeDumper):
+    """Writes task files."""
+
+
+_TaskDumper.add_representer(HarnessFunction, lambda dumper, path: dumper.represent_scalar("!function", str(path)))
 
 
 def task_name(layout: TaskLayout, language: str, part: str = "") -> str:
@@ -53,14 +64,26 @@ def build_tasks(layout: TaskLayout, language: str, folder: Path, scoring: Scorin
 def write_tasks(tasks: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
     """Write one YAML file for each task."""
     for name, settings in tasks.items():
-        text = yaml.safe_dump(dict(settings), allow_unicode=True, sort_keys=False, width=120)
+        text = yaml.dump(dict(settings), Dumper=_TaskDumper, allow_unicode=True, sort_keys=False, width=120)
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
 
 
 def _task(layout: TaskLayout, language: str, part: str, data: Mapping[str, Any], scoring: Scoring) -> dict[str, Any]:
-    include = {"include": str(harness_task_file(layout, language, part))} if layout.base else {}
     letters = layout.letter_settings if scoring == "letter" else {}
-    return {**include, "task": task_name(layout, language, part), **data, **layout.settings, **letters}
+    functions = {name: HarnessFunction(path) for name, path in layout.functions.items()}
+    name = task_name(layout, language, part)
+    return {**_base(layout, language, part), "task": name, **data, **layout.settings, **letters, **functions}
+
+
+def _base(layout: TaskLayout, language: str, part: str) -> dict[str, Any]:
+    """The harness's own task: included, or the settings of it that are kept."""
+    if layout.base is None:
+        return {}
+    path = harness_task_file(layout, language, part)
+    if not layout.keep:
+        return {"include": str(path)}
+    own = yaml.safe_load(path.read_text("utf-8"))
+    return {name: own[name] for name in layout.keep}
 
 
 def _group(layout: TaskLayout, language: str) -> dict[str, Any]:
@@ -70,24 +93,24 @@ def _group(layout: TaskLayout, language: str) -> dict[str, Any]:
 
 def _dataset(layout: TaskLayout, language: str, folder: Path) -> dict[str, Any]:
     """The settings of the data set: files by split, and how they are read. Without few-shot rows, no split of them."""
-    found = {split: _find_files(layout, language, folder, split) for split in layout.files}
-    asked = next(iter(layout.files))
-    if not found[asked]:
-        patterns = ", ".join(layout.fill(pattern, language) for pattern in layout.files[asked])
+    found = {each: _find_files(layout, language, folder, each) for each in layout.files}
+    split = next(iter(layout.files))
+    if not found[split]:
+        patterns = ", ".join(layout.fill(pattern, language) for pattern in layout.files[split])
         raise ConfigError(f"{folder} has no rows of {layout.title} for {language!r}: there is no {patterns}")
-    ending = table_ending(found[asked][0])
-    files = {split: paths for split, paths in found.items() if paths and table_ending(paths[0]) == ending}
+    ending = table_ending(found[split][0])
+    files = {each: paths for each, paths in found.items() if paths and table_ending(paths[0]) == ending}
     return {
         "dataset_path": "parquet" if ending == ".parquet" else "csv" if ending in DELIMITERS else "json",
         "dataset_name": None,
         "dataset_kwargs": {"data_files": files, **_table_options(layout, ending)},
-        **(_without_examples(asked) if len(files) < len(layout.files) else {}),
+        **(_without_examples(split) if len(files) < len(layout.files) else {}),
     }
 
 
-def _without_examples(asked: str) -> dict[str, None]:
+def _without_examples(split: str) -> dict[str, None]:
     """Settings without a split of few-shot examples; the harness would read it even if it shows none."""
-    splits = ("fewshot_split", "training_split", *(("validation_split",) if asked == "test" else ()))
+    splits = ("fewshot_split", "training_split", *(("validation_split",) if split == "test" else ()))
     return dict.fromkeys(splits)
 
 

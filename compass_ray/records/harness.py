@@ -1,4 +1,4 @@
-"""``results.json`` of a task that lm-evaluation-harness asked one method."""
+"""``results.json`` of a task of lm-evaluation-harness under one method."""
 
 from __future__ import annotations
 

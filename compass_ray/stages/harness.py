@@ -1,4 +1,4 @@
-"""Stage: ask tasks of lm-evaluation-harness under every method and language, on actors that keep the base model.
+"""Stage: evaluate tasks of lm-evaluation-harness under every method and language, on actors that keep the base model.
 
 Key property: each task of a method in a language is an artifact of its own, so a killed evaluation continues. The base model is
 loaded once by each actor; adapters are attached to it in turn.
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from compass_ray.models.base_model import BaseModel
 
 BASE = "base"
-"""The method that asks the base model without an adapter."""
+"""The method that evaluates the base model without an adapter."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _folder(config: RunConfig, task: str, data: Mapping[str, str]) -> str | None
 def run_tasks(
     config: RunConfig, run: RunDir, wanted: Sequence[HarnessTask], *, force: bool = False, progress: Progress = silent
 ) -> list[Manifest]:
-    """Ask what is missing, several tasks at the same time.
+    """Evaluate what is missing, several tasks at the same time.
 
     Raises:
         ConfigError: the harness is not installed, or the rows of a task cannot be found.
@@ -123,7 +123,9 @@ def run_tasks(
     """
     identities = {each: identify(config, run, each) for each in wanted}
     pending = [each for each in wanted if not _artifact(run, each).find_complete(identities[each], force=force)]
-    problems = _ask_all(config, run, [(each, identities[each]) for each in pending], progress, len(wanted)) if pending else {}
+    problems = (
+        _evaluate_all(config, run, [(each, identities[each]) for each in pending], progress, len(wanted)) if pending else {}
+    )
     if problems:
         raise LanguagesFailedError(problems)
     return [_artifact(run, each).require() for each in wanted]
@@ -133,16 +135,20 @@ def _artifact(run: RunDir, task: HarnessTask) -> Artifact:
     return run.harness(task.method, task.language, task.task)
 
 
-def _ask_all(
+def _evaluate_all(
     config: RunConfig, run: RunDir, pending: Sequence[tuple[HarnessTask, Identity]], progress: Progress, total: int
-) -> dict[str, str]:
-    """Ask on as many actors as the cluster can hold; the errors by language."""
+) -> None:
+    """Evaluate on as many actors as the cluster can hold.
+
+    Raises:
+        LanguagesFailedError: some tasks failed.
+    """
     ray_session.start(config.resources)
     import ray
 
     pool = ray_session.open_actor_pool(HarnessWorker, config.resources, len(pending), run.uri, config.model_dump(mode="json"))
     for task in pending:  # sorted by language, then method: an adapter is read once for its tasks
-        pool.submit(lambda actor, call: actor.ask.remote(*call), task)
+        pool.submit(lambda actor, call: actor.evaluate.remote(*call), task)
     messages: dict[str, None] = {}
     for done in range(len(pending)):
         try:
@@ -151,11 +157,12 @@ def _ask_all(
             messages[ray_session.user_message(error)] = None
         progress("eval", total - len(pending) + done + 1, total)
     failed = dict.fromkeys(each.language for each, _ in pending if not _artifact(run, each).manifest())
-    return {language: f"evaluation: {'; '.join(messages)}" for language in failed}
+    if failed:
+        raise LanguagesFailedError({language: f"evaluation: {'; '.join(messages)}" for language in failed})
 
 
 def identify(config: RunConfig, run: RunDir, task: HarnessTask) -> Identity:
-    """What a result depends on: model, task and rows, and how it was asked."""
+    """What a result depends on: model, task and rows, and how it was evaluated."""
     trained = find_model_artifact(run, task.method, task.language, task.version)
     guide = run.guide(task.language)
     artifacts = [each for each in (trained, guide if task.task == TEST_SET else None) if each is not None]
@@ -191,7 +198,7 @@ def _data_files(task: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
 
 
 class HarnessWorker:
-    """Ray actor: holds the base model and asks one task at a time."""
+    """Ray actor: holds the base model and evaluates one task at a time."""
 
     def __init__(self, uri: str, settings: Mapping[str, Any]) -> None:
         """Load the base model of a run."""
@@ -203,8 +210,8 @@ class HarnessWorker:
         torch.set_num_threads(self.config.resources.threads_per_worker)
         self.base = load_base(self.config.train)
 
-    def ask(self, task: HarnessTask, identity: Identity) -> None:
-        """Ask one task and publish its results."""
+    def evaluate(self, task: HarnessTask, identity: Identity) -> None:
+        """Evaluate one task and publish its results."""
         from compass_ray.models.devices import device_name
 
         started, layout = time.monotonic(), task_layouts().get(task.task)
@@ -213,7 +220,7 @@ class HarnessWorker:
             self._task_folder(task, layout) as (folder, names),
             open_method_model(self.base, self.config.train, task.method, trained) as model,
         ):
-            results = self._ask(model, task, layout, folder, names)
+            results = self._evaluate(model, task, layout, folder, names)
             writer = _artifact(self.run, task).begin(identity)
             writer.write_folder(lambda target: _copy_files(folder, target))
         record = self._write(writer, task, layout, names, results)
@@ -222,7 +229,7 @@ class HarnessWorker:
 
     @contextmanager
     def _task_folder(self, task: HarnessTask, layout: TaskLayout | None) -> Iterator[tuple[Path, tuple[str, ...]]]:
-        """A folder with the files of a task, and the names to ask."""
+        """A folder with the files of a task, and the names to evaluate."""
         with TemporaryDirectory(prefix="compass_ray-tasks-") as name:
             folder = Path(name)
             if layout is None:
@@ -241,21 +248,21 @@ class HarnessWorker:
         with self.run.guide(task.language).local_folder("test.parquet") as folder:
             yield folder
 
-    def _ask(
+    def _evaluate(
         self, model: BaseModel, task: HarnessTask, layout: TaskLayout | None, folder: Path, names: Sequence[str]
     ) -> dict[str, Any]:
-        from compass_ray.harness.lm_eval_backend import AskSettings, ask
+        from compass_ray.harness.lm_eval_backend import HarnessSettings, evaluate_tasks
 
         settings = self.config.evaluate.harness
         device_default: int | str = "auto" if self.base.device.type == "cuda" else 1
-        asked = AskSettings(
+        chosen = HarnessSettings(
             limit=settings.limit,
             num_fewshot=settings.num_fewshot,
             chat_template=settings.chat_template and not (layout is not None and layout.plain),
             batch_size=settings.batch_size or device_default,
         )
         folders = [folder, *([Path(task.include)] if task.include else [])]
-        return ask(model, names, folders, asked)
+        return evaluate_tasks(model, names, folders, chosen)
 
     def _write(
         self, writer: Writer, task: HarnessTask, layout: TaskLayout | None, names: Sequence[str], results: Mapping[str, Any]

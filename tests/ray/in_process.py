@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from compass_ray import ray_session
 from compass_ray.artifacts import RunDir
-from compass_ray.config import Resources, RunConfig
+from compass_ray.config import RunConfig
 from compass_ray.models.base_model import load_base
 from compass_ray.stages import train
 from compass_ray.stages.train.train_jobs import Job, plan
 from compass_ray.training.adapter_job import train_adapter
+from tests.in_process_pool import open_pool
 
 
 class InProcessScheduler:
@@ -39,43 +38,10 @@ class InProcessScheduler:
         """There is nothing to cancel."""
 
 
-class InProcessPool:
-    """A `ray.util.ActorPool` of one object, whose methods run when they are called."""
-
-    def __init__(self, actor: Any) -> None:
-        self._actor, self._results = _Remote(actor), list[Any]()
-
-    def submit(self, call: Callable[[Any, Any], Any], value: Any) -> None:
-        self._results.append(call(self._actor, value))
-
-    def has_next(self) -> bool:
-        return bool(self._results)
-
-    def get_next_unordered(self) -> Any:
-        return self._results.pop()
-
-    def map_unordered(self, call: Callable[[Any, Any], Any], values: Sequence[Any]) -> Iterator[Any]:
-        return (call(self._actor, value) for value in values)
-
-
-class _Remote:
-    """``method.remote`` of an object is its method."""
-
-    def __init__(self, actor: Any) -> None:
-        self._actor = actor
-
-    def __getattr__(self, name: str) -> Any:
-        return SimpleNamespace(remote=getattr(self._actor, name))
-
-
-def _open_pool(actor: type, resources: Resources, tasks: int, *arguments: Any) -> InProcessPool:
-    return InProcessPool(actor(*arguments))
-
-
 @contextmanager
 def no_workers() -> Iterator[None]:
     """Adapters are trained and scored in this process while the block runs; every other stage uses Ray."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "PooledScheduler", InProcessScheduler)
-        patch.setattr(ray_session, "open_actor_pool", _open_pool)
+        patch.setattr(ray_session, "open_actor_pool", open_pool)
         yield

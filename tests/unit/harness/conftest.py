@@ -1,3 +1,5 @@
+"""Items with options of different lengths, and the tiny base models."""
+
 from __future__ import annotations
 
 from pathlib import Path

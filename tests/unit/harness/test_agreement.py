@@ -25,12 +25,12 @@ pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed; m
 
 
 def _ask(base: BaseModel, rows: Path, folder: Path, scoring: Scoring) -> pa.Table:
-    from compass_ray.harness.lm_eval_backend import AskSettings, ask
+    from compass_ray.harness.lm_eval_backend import HarnessSettings, evaluate_tasks
 
     tasks = build_tasks(task_layouts()["test_set"], "sw", rows, scoring)
     folder.mkdir()
     write_tasks(tasks, folder)
-    return build_items_table(ask(base, list(tasks), [folder], AskSettings())["samples"], "acc,none")
+    return build_items_table(evaluate_tasks(base, list(tasks), [folder], HarnessSettings())["samples"], "acc,none")
 
 
 def _check(base: BaseModel, items: pa.Table, asked: pa.Table, scoring: Scoring, tolerance: float) -> None:

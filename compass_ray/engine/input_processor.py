@@ -10,12 +10,13 @@ from typing import Any
 
 from compass_ray.engine.adapter_mapping import TokenAdapters
 from compass_ray.engine.detokenizer import IncrementalDetokenizer
+from compass_ray.engine.prompt_echo import PromptEcho
 from compass_ray.engine.reply_logprobs import ReplyLogprobs
 from compass_ray.engine.request_state import RequestState
 from compass_ray.engine.requests import GenerationRequest
 from compass_ray.engine.sampler import SamplingParams, make_generator
 from compass_ray.engine.token_bytes import TokenBytes
-from compass_ray.models.chat_template import encode_messages, encode_text
+from compass_ray.models.chat_template import check_token_ids, encode_messages, encode_text
 from compass_ray.models.errors import ModelError, TooLongError
 
 _TOKEN_LENGTH_MARGIN = 4
@@ -32,13 +33,14 @@ class InputProcessor:
         self._prompt_tokenizer = copy.deepcopy(tokenizer)
         self._token_bytes = TokenBytes(tokenizer)
         self._max_characters_per_token = _TOKEN_LENGTH_MARGIN * max(map(len, tokenizer.get_vocab()))
+        self._vocabulary = max(tokenizer.get_vocab().values()) + 1
         self._last_request_id = 0
 
     def tokenize(self, request: GenerationRequest) -> list[int]:
         """Return the prompt token ids of a request. One thread at a time may call it; it may differ from the engine's thread.
 
         Raises:
-            ModelError: the chat template rejects the messages, or the prompt is certainly too long.
+            ModelError: the chat template rejects the messages, a token id is unknown, or the prompt is certainly too long.
         """
         characters = len(request.text or "") + sum(len(text) for _, text in request.messages)
         if characters > self.max_model_len * self._max_characters_per_token:
@@ -46,7 +48,7 @@ class InputProcessor:
                 f"the conversation has {characters} characters, more than fit into {self.max_model_len} tokens; shorten it"
             )
         if request.prompt_token_ids is not None:
-            return list(request.prompt_token_ids)
+            return check_token_ids(request.prompt_token_ids, self._vocabulary)
         if request.text is not None:
             return encode_text(self._prompt_tokenizer, request.text)
         messages = [{"role": role, "content": text} for role, text in request.messages]
@@ -72,6 +74,9 @@ class InputProcessor:
             SamplingParams(make_generator(request.seed), request.temperature, request.top_p, request.logprobs),
             IncrementalDetokenizer(self._tokenizer, stop_strings, continues_text=continues_text),
             None if request.logprobs is None else ReplyLogprobs(self._token_bytes, continues_text=continues_text),
+            PromptEcho(self._tokenizer, prompt, None if request.logprobs is None else self._token_bytes)
+            if request.echo
+            else None,
         )
 
     def _check_length(self, prompt_tokens: int, max_tokens: int) -> None:

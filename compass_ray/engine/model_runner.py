@@ -7,6 +7,7 @@ needs no copy of keys or values. At most one prompt is partly prefilled. Tokens 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,8 +16,9 @@ from compass_ray.engine import batch_attention
 from compass_ray.engine.adapter_manager import AdapterManager
 from compass_ray.engine.batch_attention import PrefillChunk, build_attention_metadata
 from compass_ray.engine.kv_cache import KVCache
+from compass_ray.engine.prompt_echo import MAX_SCORED_TOKENS, PromptEcho
 from compass_ray.engine.request_state import RequestState
-from compass_ray.engine.sampler import SampledToken, sample
+from compass_ray.engine.sampler import SampledToken, sample, score
 from compass_ray.models.base_model import BaseModel, find_end_token_ids
 from compass_ray.models.errors import ModelError
 
@@ -99,13 +101,17 @@ class ModelRunner:
 
     def _schedule_prefill(self) -> list[PrefillChunk]:
         """The next prompt tokens to prefill, first come first served."""
-        budget, chunks = self.prefill_chunk_tokens, []
+        budget, scores, chunks = self.prefill_chunk_tokens, MAX_SCORED_TOKENS, []
         for slot, request in enumerate(self.prefilling, start=len(self.decoding)):
-            if not budget:
+            is_scored = request.echo is not None and request.echo.needs_scores
+            length = min(request.num_uncomputed_tokens, budget, scores if is_scored else budget)
+            if not length:
                 break
-            length = min(request.num_uncomputed_tokens, budget)
             chunks.append(PrefillChunk(slot, request.num_computed_tokens, length))
             budget -= length
+            scores -= length if is_scored else 0
+            if length < request.num_uncomputed_tokens:
+                break
         return chunks
 
     def _forward(self, chunks: Sequence[PrefillChunk]) -> tuple[list[RequestState], Tensor]:
@@ -116,6 +122,7 @@ class ModelRunner:
         positions = [*lengths]
         token_adapters = [request.token_adapters for request in self.decoding]
         logit_indices = list(range(len(lengths)))
+        echoes = _plan_echoes(scheduled, len(lengths))
         for request, chunk in scheduled:
             end = chunk.start + chunk.length
             ids += request.prompt_token_ids[chunk.start : end]
@@ -126,9 +133,11 @@ class ModelRunner:
         self.adapter_manager.set_adapter_mapping(token_adapters)
         metadata = build_attention_metadata(self.kv_cache, lengths, chunks, self.base.device)
         self._update_states(scheduled)  # before the pass: if it fails, slots are cleared to their new length
-        keep = torch.tensor(logit_indices, dtype=torch.int64, device=self.base.device)
+        rows = [row for echo in echoes for row in range(echo.start, echo.start + len(echo.targets))]
+        keep = torch.tensor(logit_indices + rows, dtype=torch.int64, device=self.base.device)
         logits = self._run_model(ids, positions, metadata, keep)
-        return list(self.decoding), logits
+        _score_echoes(echoes, logits[len(logit_indices) :])
+        return list(self.decoding), logits[: len(logit_indices)]
 
     def _update_states(self, scheduled: Sequence[tuple[RequestState, PrefillChunk]]) -> None:
         """Count the tokens of this pass as computed, and move completed prompts to the decoding requests.
@@ -192,6 +201,36 @@ class ModelRunner:
                 f"{divergence:.2g} nats; use Gemma 3, Llama, Mistral, Phi-3, Qwen, SmolLM or a similar model"
             )
         self.kv_cache.clear_slot(0, PROBE_TOKENS)
+
+
+@dataclass(frozen=True)
+class _EchoRows:
+    """Where the tokens of a scored prompt are in a batch: the first, and the tokens that follow each."""
+
+    echo: PromptEcho
+    start: int
+    targets: Sequence[int]
+    num_logprobs: int
+
+
+def _plan_echoes(scheduled: Sequence[tuple[RequestState, PrefillChunk]], start: int) -> list[_EchoRows]:
+    """The prompts of the chunks that are scored; ``start`` is where the first chunk is."""
+    found = []
+    for request, chunk in scheduled:
+        if request.echo is not None and request.echo.needs_scores:
+            targets = request.echo.targets(chunk.start, chunk.length)
+            found.append(_EchoRows(request.echo, start, targets, request.sampling_params.num_logprobs or 0))
+        start += chunk.length
+    return found
+
+
+def _score_echoes(echoes: Sequence[_EchoRows], logits: Tensor) -> None:
+    """Give each prompt the scores of its tokens; ``logits`` float32[n, v] are those of all prompts, one after the other."""
+    done = 0
+    for each in echoes:
+        rows = logits[done : done + len(each.targets)]
+        done += len(each.targets)
+        each.echo.add(score(rows, each.targets, each.num_logprobs))
 
 
 @torch.inference_mode()

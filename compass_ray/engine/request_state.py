@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from compass_ray.engine.adapter_mapping import TokenAdapters
 from compass_ray.engine.detokenizer import IncrementalDetokenizer
+from compass_ray.engine.prompt_echo import PromptEcho
 from compass_ray.engine.reply_logprobs import ReplyLogprobs
 from compass_ray.engine.requests import GenerationOutput, OutputDelta, TokenLogprob
 from compass_ray.engine.sampler import SampledToken, SamplingParams
@@ -24,8 +25,9 @@ class RequestState:
         sampling_params: SamplingParams,
         detokenizer: IncrementalDetokenizer,
         logprobs: ReplyLogprobs | None = None,
+        echo: PromptEcho | None = None,
     ) -> None:
-        """Start with no computed prompt token. ``logprobs`` collects those of the reply, if requested."""
+        """Start with no computed prompt token. ``logprobs`` collects those of the reply, ``echo`` the prompt, if requested."""
         self.request_id = request_id
         self.prompt_token_ids = list(prompt_token_ids)
         self.adapter = adapter
@@ -40,6 +42,7 @@ class RequestState:
         self.num_output_tokens = 0
         self.sampled_logprobs: list[float] = []
         self.logprobs = logprobs
+        self.echo = echo
         self.is_stopped = False
         """Whether an end-of-sequence token or a stop string ended the reply."""
 
@@ -61,8 +64,8 @@ class RequestState:
         if not is_eos:
             self.num_output_tokens += 1
             text = self.detokenizer.add_token(sampled.token_id)
-            if self.logprobs is not None:
-                self.logprobs.add(sampled, self.detokenizer.num_decoded)
+        if self.logprobs is not None and (not is_eos or self.echo is not None):
+            self.logprobs.add(sampled, self.detokenizer.num_decoded)
         self.is_stopped = is_eos or self.detokenizer.is_stopped
         if self.is_finished:
             text += self.detokenizer.flush()
@@ -79,6 +82,7 @@ class RequestState:
             finish_reason="stop" if self.is_stopped else "length",
             mean_nll=-sum(self.sampled_logprobs) / len(self.sampled_logprobs) if self.sampled_logprobs else None,
             logprobs=self.logprobs.released if self.logprobs else (),
+            prompt=self.echo.build() if self.echo else None,
         )
 
     def _release_logprobs(self) -> tuple[TokenLogprob, ...]:

@@ -33,6 +33,8 @@ class GenerationRequest:
     """A second adapter and its weight in (0, 1); ``adapter`` has the remaining weight."""
     logprobs: int | None = None
     """Number of most likely tokens to list for each generated token; None returns no log-probabilities."""
+    echo: bool = False
+    """Also return the prompt's text, and its tokens' log-probabilities if those of the reply are returned."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,14 @@ class TokenLogprob(TokenCandidate):
 
 
 @dataclass(frozen=True)
+class EchoedPrompt:
+    """The text of a prompt, and the log-probabilities of its tokens if requested. That of the first token is NaN."""
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True)
 class OutputDelta:
     """The next part of a reply, with the log-probabilities of its tokens. All deltas of a request joined are the reply."""
 
@@ -80,3 +90,5 @@ class GenerationOutput:
     finish_reason: FinishReason
     mean_nll: float | None
     logprobs: tuple[TokenLogprob, ...] = ()
+    prompt: EchoedPrompt | None = None
+    """The prompt, if the request asks for its echo. Then the end token is among ``logprobs`` too."""

@@ -55,8 +55,17 @@ def sample(logits: Tensor, params: Sequence[SamplingParams]) -> list[SampledToke
         tokens[random_rows] = _sample_top_p(logits[random_rows], [params[i] for i in random_rows])
     total = logits.logsumexp(-1)
     logprobs = logits.gather(1, tokens[:, None])[:, 0] - total
-    top_logprobs = _top_logprobs(logits, total, params)
+    top_logprobs = _top_logprobs(logits, total, [each.num_logprobs or 0 for each in params])
     return [SampledToken(*each) for each in zip(tokens.tolist(), logprobs.tolist(), top_logprobs, strict=True)]
+
+
+def score(logits: Tensor, tokens: Sequence[int], num_logprobs: int) -> list[SampledToken]:
+    """The given tokens with their log-probabilities, one for each row of ``logits`` float32[n, v]."""
+    total = logits.logsumexp(-1)
+    targets = torch.tensor(tokens, device=logits.device)
+    logprobs = logits.gather(1, targets[:, None])[:, 0] - total
+    top_logprobs = _top_logprobs(logits, total, [num_logprobs] * len(tokens))
+    return [SampledToken(*each) for each in zip(tokens, logprobs.tolist(), top_logprobs, strict=True)]
 
 
 def _sample_top_p(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:
@@ -87,10 +96,11 @@ def _top_p_candidates(probabilities: Tensor, top_p: Tensor) -> tuple[Tensor, Ten
     return values, order
 
 
-def _top_logprobs(logits: Tensor, total: Tensor, params: Sequence[SamplingParams]) -> list[tuple[tuple[int, float], ...]]:
-    k = max((each.num_logprobs or 0 for each in params), default=0)
+def _top_logprobs(logits: Tensor, total: Tensor, counts: Sequence[int]) -> list[tuple[tuple[int, float], ...]]:
+    """The most likely tokens of each row with their log-probabilities, as many as ``counts`` says."""
+    k = max(counts, default=0)
     if not k:
-        return [()] * len(params)
+        return [()] * len(counts)
     values, tokens = logits.topk(min(k, logits.shape[-1]))
     pairs = zip(tokens.tolist(), (values - total[:, None]).tolist(), strict=True)
-    return [tuple(zip(t, v, strict=True))[: each.num_logprobs or 0] for each, (t, v) in zip(params, pairs, strict=True)]
+    return [tuple(zip(t, v, strict=True))[:count] for count, (t, v) in zip(counts, pairs, strict=True)]

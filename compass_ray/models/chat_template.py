@@ -90,6 +90,17 @@ def encode_text(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text)["input_ids"])
 
 
+def check_token_ids(ids: Sequence[int], vocabulary: int) -> list[int]:
+    """The ids of a prompt, if the model has all of them.
+
+    Raises:
+        ModelError: an id is not below ``vocabulary``, or is negative.
+    """
+    if ids and not (min(ids) >= 0 and max(ids) < vocabulary):
+        raise ModelError(f"the prompt has token ids from {min(ids)} to {max(ids)}; the model has 0 to {vocabulary - 1}")
+    return list(ids)
+
+
 def encode_example(tokenizer: Any, prompt: str, response: str, max_tokens: int, *, weight: float = 1.0) -> EncodedExample:
     """`encode_conversation` of one prompt and its response."""
     return encode_conversation(tokenizer, TrainingRow(prompt, response).turns(), max_tokens, weight=weight)

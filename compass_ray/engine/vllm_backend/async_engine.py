@@ -27,7 +27,7 @@ from compass_ray.engine.protocol import EngineStoppedError, OutputSink
 from compass_ray.engine.request_state import RequestState
 from compass_ray.engine.requests import GenerationOutput, GenerationRequest, OutputDelta
 from compass_ray.engine.vllm_backend.adapter_leases import AdapterLeases, ResidentAdapter
-from compass_ray.engine.vllm_backend.errors import BLEND_REFUSED, AdapterRefusedError, GenerationFailedError
+from compass_ray.engine.vllm_backend.errors import BLEND_REFUSED, ECHO_REFUSED, AdapterRefusedError, GenerationFailedError
 from compass_ray.engine.vllm_backend.orphan_guard import start_guard
 from compass_ray.engine.vllm_backend.output_reader import read_output, sampling_arguments
 from compass_ray.models.base_model import BaseModel, find_end_token_ids
@@ -147,6 +147,8 @@ class VLLMEngine:
             raise EngineStoppedError(_STOPPED)
         if request.blend is not None:
             raise ModelError(BLEND_REFUSED)
+        if request.echo and request.logprobs is not None:
+            raise ModelError(ECHO_REFUSED)
         adapter = self._leases.acquire(request.adapter)
         try:
             state = self._input_processor.make_state(request, ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from compass_ray.models.errors import ModelError
 
 BLEND_REFUSED = "vLLM cannot blend two adapters; set identifier.blend_adapters=false, or serve.engine=compass"
+ECHO_REFUSED = "vLLM does not score prompts here; send echo without logprobs, or set serve.engine=compass"
 
 
 class AdapterRefusedError(ModelError):

@@ -6,6 +6,7 @@ This is the only module that knows both forms. COMPASS, section 3.2.5. Stream ch
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from compass_ray.serving.api.schema.chat import ChatCompletion, ChatRequest, Choice, ReplyMessage
@@ -13,7 +14,7 @@ from compass_ray.serving.api.schema.common_request import CommonRequest
 from compass_ray.serving.api.schema.common_response import Blend, CompassInfo, Usage
 from compass_ray.serving.api.schema.completions import Completion, CompletionChoice, CompletionRequest
 from compass_ray.serving.api.schema.logprobs import chat_logprobs, completion_logprobs
-from compass_ray.serving.inference.backend import GenerationOutput
+from compass_ray.serving.inference.backend import EchoedPrompt, GenerationOutput
 from compass_ray.serving.inference.requests import InferenceRequest, InferenceResponse
 from compass_ray.serving.routing.router import Route
 
@@ -44,6 +45,8 @@ def from_completion_request(
         id=f"cmpl-{uuid.uuid4().hex}",
         turns=(("user", request.text),),
         chat=False,
+        token_ids=request.token_ids,
+        echo=bool(request.echo),
         max_tokens=request.max_tokens,
         logprobs=request.logprobs,
         conversation=conversation,
@@ -65,12 +68,14 @@ def to_chat_completion(response: InferenceResponse) -> ChatCompletion:
 
 
 def to_completion(response: InferenceResponse) -> Completion:
-    """The body of a completion response."""
+    """The body of a completion response, after the prompt if its echo is requested."""
     output, with_logprobs = response.output, response.request.logprobs is not None
+    prompt = output.prompt or EchoedPrompt("")
+    reply = [replace(each, text_offset=each.text_offset + len(prompt.text)) for each in output.logprobs]
     choice = CompletionChoice(
-        text=output.text,
+        text=prompt.text + output.text,
         finish_reason=output.finish_reason,
-        logprobs=completion_logprobs(output.logprobs) if with_logprobs else None,
+        logprobs=completion_logprobs([*prompt.logprobs, *reply]) if with_logprobs else None,
     )
     return Completion(choices=[choice], usage=to_usage(output), compass=_applied_route(response), **_common_fields(response))
 
@@ -116,6 +121,7 @@ def _sampling_fields(request: CommonRequest) -> dict[str, Any]:
         "top_p": 1.0 if request.top_p is None else request.top_p,
         "seed": request.seed,
         "stop": request.stop_strings,
+        "store": request.stores_prompt,
     }
 
 

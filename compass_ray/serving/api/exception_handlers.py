@@ -28,7 +28,6 @@ _UNSUPPORTED: Mapping[str, str] = {
     "presence_penalty": "presence_penalty is not supported. Omit it, or send 0.",
     "frequency_penalty": "frequency_penalty is not supported. Omit it, or send 0.",
     "logit_bias": "logit_bias is not supported. Omit it.",
-    "echo": "echo is not supported. Omit it, or send false.",
     "suffix": "suffix is not supported. Omit it.",
     "response_format": "only the format text is supported. Omit it.",
 }

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from compass_ray.engine.requests import (
+    EchoedPrompt,
     FinishReason,
     GenerationOutput,
     GenerationRequest,
@@ -21,6 +22,7 @@ from compass_ray.registry import Catalogue
 __all__ = [
     "AdapterUnavailableError",
     "ContextLengthExceededError",
+    "EchoedPrompt",
     "FinishReason",
     "GenerationOutput",
     "GenerationRequest",

@@ -36,6 +36,11 @@ class InferenceRequest:
     """Short hash of the client's API key."""
     client: str | None = None
     """Pseudonym of the client, from `client_hashes`."""
+    token_ids: tuple[int, ...] | None = None
+    """The text to continue as token ids; then the text is empty."""
+    echo: bool = False
+    store: bool = True
+    """Whether the monitor and shadow versions get the prompt."""
 
     @property
     def prompt(self) -> str:
@@ -66,7 +71,9 @@ class InferenceRequest:
             top_p=self.top_p,
             seed=self.seed,
             stop=self.stop,
-            text=None if self.chat else self.prompt,
+            text=None if self.chat or self.token_ids is not None else self.prompt,
+            prompt_token_ids=self.token_ids,
+            echo=self.echo,
             blend=(str(route.blend[0]), route.blend[1]) if route.blend else None,
             logprobs=self.logprobs,
         )

@@ -121,9 +121,12 @@ class InferenceService:
         return ResponseStream(request, route, started_at, first_chunk, deadline, self.clock)
 
     def after_response(self, response: InferenceResponse) -> None:
-        """Forward the prompt to the monitor and a copy to the shadow. Call it after the response is sent. Never blocks."""
+        """Forward the prompt to the monitor and a copy to the shadow, unless the request forbids it.
+
+        Call it after the response is sent. Never blocks.
+        """
         language = response.route.language
-        if language is None:
+        if language is None or not response.request.store:
             return
         self.traffic.put(_to_observation(response, language, self.clock()))
         shadow = self.catalogue.shadows.get(language)

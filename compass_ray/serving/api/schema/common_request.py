@@ -41,6 +41,8 @@ class CommonRequest(BaseModel):
     n: Literal[1] | None = None
     presence_penalty: Zero | None = None
     frequency_penalty: Zero | None = None
+    store: bool | None = None
+    """False keeps the prompt from the monitor and from shadow versions. Texts with ``echo`` and token ids are never stored."""
     logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
 
     @property
@@ -48,6 +50,11 @@ class CommonRequest(BaseModel):
         """Strings that end the response."""
         given = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return tuple(text for text in given if text)
+
+    @property
+    def stores_prompt(self) -> bool:
+        """Whether the monitor and shadow versions get the prompt."""
+        return self.store is not False
 
     @property
     def includes_usage(self) -> bool:

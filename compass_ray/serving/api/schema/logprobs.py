@@ -6,6 +6,7 @@ of a character has its own bytes, escaped in its text. COMPASS, section 3.2.5.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from pydantic import BaseModel
@@ -38,11 +39,14 @@ class ChatLogprobs(BaseModel):
 
 
 class CompletionLogprobs(BaseModel):
-    """``logprobs`` of a completion choice. Offsets count complete characters of the text before the token."""
+    """``logprobs`` of a completion choice. Offsets count complete characters of the text before the token.
+
+    The first token of an echoed prompt has null, because nothing is before it.
+    """
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 
@@ -62,8 +66,8 @@ def completion_logprobs(scores: Sequence[TokenLogprob]) -> CompletionLogprobs:
     """The log-probabilities of a completion or of one delta."""
     return CompletionLogprobs(
         tokens=[_completion_token(score) for score in scores],
-        token_logprobs=[_bounded(score.logprob) for score in scores],
-        top_logprobs=[_completion_candidates(score) for score in scores],
+        token_logprobs=[None if math.isnan(score.logprob) else _bounded(score.logprob) for score in scores],
+        top_logprobs=[None if math.isnan(score.logprob) else _completion_candidates(score) for score in scores],
         text_offset=[score.text_offset for score in scores],
     )
 

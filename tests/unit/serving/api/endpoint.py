@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
+from math import nan
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ from compass_ray.serving.api.auth import ApiKeys
 from compass_ray.serving.api.rate_limits import RequestLimits
 from compass_ray.serving.inference.backend import (
     AdapterUnavailableError,
+    EchoedPrompt,
     GenerationOutput,
     GenerationRequest,
     OutputDelta,
@@ -82,7 +84,8 @@ class ScriptedBackend:
             raise AdapterUnavailableError(f"{request.adapter} is damaged")
         text = f"jibu la {request.adapter}"
         scores = _scores(text) if request.logprobs is not None else ()
-        return GenerationOutput(text, request.adapter, 4, 3, "stop", 0.5, scores)
+        prompt = _echo(request) if request.echo else None
+        return GenerationOutput(text, request.adapter, 4, 3, "stop", 0.5, scores, prompt)
 
     async def _wait(self) -> None:
         self.waiting.set()
@@ -93,6 +96,12 @@ class ScriptedBackend:
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
+
+
+def _echo(request: GenerationRequest) -> EchoedPrompt:
+    text = request.text or ""
+    first, *rest = _scores(text)
+    return EchoedPrompt(text, (replace(first, logprob=nan), *rest) if request.logprobs is not None else ())
 
 
 def _scores(text: str) -> tuple[TokenLogprob, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from compass_ray.serving.inference.backend import GenerationRequest
-from tests.unit.serving.api.endpoint import Endpoint, chunks
+from tests.unit.serving.api.endpoint import TRYING, Endpoint, chunks
 
 
 def test_a_text_is_continued_unchanged(endpoint: Endpoint) -> None:
@@ -39,3 +41,39 @@ def test_a_stream_has_the_same_text_and_scores(endpoint: Endpoint) -> None:
     assert sent[0]["compass"]["adapter"] == "sw@v0002"
     assert [choice["finish_reason"] for choice in choices] == [None] * 4 + ["stop"]
     assert sent[-1]["usage"]["total_tokens"] == 7
+
+
+def test_an_echo_starts_with_the_prompt_and_its_scores(endpoint: Endpoint) -> None:
+    choice = endpoint.complete(logprobs=1, echo=True).json()["choices"][0]
+    assert endpoint.backend.requests[0].echo
+    assert choice["text"] == "sw habarijibu la sw@v0002"
+    logprobs = choice["logprobs"]
+    assert logprobs["tokens"] == ["sw", " habari", "jibu", " la", " sw@v0002"]
+    assert logprobs["token_logprobs"] == [None, -0.5, -0.5, -0.5, -0.5]
+    assert logprobs["top_logprobs"][0] is None
+    assert logprobs["text_offset"] == [0, 2, 9, 13, 16]
+    assert endpoint.complete(echo=True).json()["choices"][0]["logprobs"] is None
+
+
+@pytest.mark.parametrize("prompt", [[3, 4], [[3, 4]]])
+def test_token_ids_are_passed_on(endpoint: Endpoint, prompt: list[object]) -> None:
+    response = endpoint.request("POST", "/v1/completions", json={"prompt": prompt, "model": "sw"})
+    assert response.json()["model"] == "sw@v0002"
+    assert endpoint.backend.requests[0].prompt_token_ids == (3, 4)
+    assert (endpoint.backend.requests[0].text, endpoint.backend.requests[0].messages) == (None, ())
+
+
+@pytest.mark.parametrize("fields", [{"store": False}, {"echo": True}, {"prompt": [3, 4], "model": "sw"}])
+def test_evaluation_reaches_neither_the_monitor_nor_a_shadow(endpoint: Endpoint, fields: dict[str, object]) -> None:
+    endpoint.service.catalogue = endpoint.backend.known = TRYING
+    assert endpoint.request("POST", "/v1/completions", json={"prompt": "sw habari", **fields}).status_code == 200
+    assert (endpoint.traffic.observations, len(endpoint.backend.requests)) == ([], 1)
+    assert endpoint.statistics.requests == 1
+
+
+def test_a_chat_is_stored_unless_its_request_forbids_it(endpoint: Endpoint) -> None:
+    endpoint.chat(store=False)
+    assert endpoint.traffic.observations == []
+    endpoint.chat(store=True)
+    endpoint.chat(store=None)
+    assert len(endpoint.traffic.observations) == 2

@@ -68,11 +68,13 @@ OPEN_ITEMS = pa.schema(
         pa.field("question", pa.string(), nullable=False),
         pa.field("answers", pa.list_(pa.string()), nullable=False),
         pa.field("metric", pa.string(), nullable=False),
+        pa.field("depths", pa.list_(pa.float64()), nullable=False),
     ]
 )
 """Test items with free answers: the accepted answers, and the ``metric`` that scores a reply.
 
-``numbers`` expects all of the answers; ``contains`` accepts any of them.
+``numbers`` expects all of the answers; ``contains`` accepts any of them; ``words`` counts those that occur. ``depths`` are where
+the needles are in the text, from 0 to 1.
 """
 
 HARNESS_ITEMS = pa.schema(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from compass_ray.config.base import ConfigSection, Positive
+
+LongContextTask = Literal["single", "multi_key", "multi_value", "multi_query", "none", "common_words_easy", "common_words_hard"]
 
 
 class HarnessConfig(ConfigSection):
@@ -21,3 +25,23 @@ class HarnessConfig(ConfigSection):
     """Use the chat template, as adapters are trained with it. Published results of base models have no template."""
     batch_size: Positive | None = None
     """Requests of one forward pass; chosen by trial on a GPU and 1 on a CPU if unset."""
+
+
+class LongContextConfig(ConfigSection):
+    """Prompts of OneRuler, the task ``oneruler`` of ``compass-ray eval``. COMPASS, section 4.1."""
+
+    tokens: tuple[Positive, ...] = (8192,)
+    """Lengths of the prompts in tokens of the base model, for example 8192, 32768, 65536 and 131072."""
+    tasks: tuple[LongContextTask, ...] = (
+        "single",
+        "multi_key",
+        "multi_value",
+        "multi_query",
+        "none",
+        "common_words_easy",
+        "common_words_hard",
+    )
+    """Numbers hidden in a book: one, one of four, four of one noun, two of two nouns, or one that is not there. And the ten most
+    common words of a list."""
+    items: Positive = 10
+    """Prompts of each task and length."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from compass_ray.config.base import ConfigSection, Fraction, Positive, Share
-from compass_ray.config.harness import HarnessConfig
+from compass_ray.config.harness import HarnessConfig, LongContextConfig
 
 _ROW_TOKENS = 32
 """Tokens that a step has for each row of ``train.batch_size`` if ``train.step_tokens`` is unset."""
@@ -154,6 +154,8 @@ class EvaluateConfig(ConfigSection):
     """Lines of the text of each language that are scored, the first ones; all if unset."""
     harness: HarnessConfig = HarnessConfig()
     """Tasks of lm-evaluation-harness."""
+    long_context: LongContextConfig = LongContextConfig()
+    """Long prompts of OneRuler."""
 
     @model_validator(mode="after")
     def _families_are_named_once(self) -> EvaluateConfig:

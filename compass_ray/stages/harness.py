@@ -29,6 +29,7 @@ from compass_ray.artifacts import (
 )
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.harness.layouts import TEST_SET, TaskLayout, flores_code, task_layouts
+from compass_ray.harness.oneruler import ONERULER, oneruler_rows
 from compass_ray.harness.task_files import build_tasks, write_tasks
 from compass_ray.models.model_resolver import model_identity
 from compass_ray.progress import Progress, silent
@@ -166,6 +167,8 @@ def identify(config: RunConfig, run: RunDir, task: HarnessTask) -> Identity:
     settings = config.evaluate.harness.fingerprint_settings(include={"limit", "num_fewshot", "chat_template"})
     if task.task == TEST_SET:
         settings["scoring"] = config.evaluate.scoring
+    if task.task == ONERULER:
+        settings |= {"long_context": config.evaluate.long_context.fingerprint_settings(), "seed": config.seed}
     return Identity(
         "harness",
         {
@@ -184,9 +187,15 @@ def _rows_hash(task: HarnessTask) -> str:
     layout = task_layouts().get(task.task)
     if layout is None or task.folder is None:
         return ""
+    if task.task == ONERULER:
+        return content_hash(*(f"{path.name}:{path.stat().st_size}" for path in _oneruler_files(Path(task.folder), task.language)))
     tasks = build_tasks(layout, task.language, Path(task.folder))
     files = {path for each in tasks.values() for paths in _data_files(each).values() for path in paths}
     return content_hash(*(f"{Path(path).name}:{Path(path).stat().st_size}" for path in sorted(files)))
+
+
+def _oneruler_files(folder: Path, language: str) -> list[Path]:
+    return sorted(path for part in ("prompt", "books") for path in (folder / part / language).glob("*"))
 
 
 def _data_files(task: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
@@ -239,11 +248,26 @@ class HarnessWorker:
 
     @contextmanager
     def _rows(self, task: HarnessTask) -> Iterator[Path]:
+        if task.task == ONERULER:
+            with TemporaryDirectory(prefix="compass_ray-oneruler-") as name:
+                self._write_oneruler(task, Path(name))
+                yield Path(name)
+            return
         if task.folder is not None:
             yield Path(task.folder)
             return
         with self.run.guide(task.language).local_folder("test.parquet") as folder:
             yield folder
+
+    def _write_oneruler(self, task: HarnessTask, folder: Path) -> None:
+        """Write the prompts, of a length in tokens of the base model."""
+        import pyarrow.parquet as pq
+
+        def count(text: str) -> int:
+            return len(self.base.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+        settings, source = self.config.evaluate.long_context, Path(task.folder or "")
+        pq.write_table(oneruler_rows(source, task.language, settings, self.config.seed, count), folder / "test.parquet")
 
     def _evaluate(
         self, model: BaseModel, task: HarnessTask, layout: TaskLayout | None, folder: Path, names: Sequence[str]

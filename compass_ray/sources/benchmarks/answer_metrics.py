@@ -21,7 +21,7 @@ def score_answer(reply: str, answers: Sequence[str], metric: str) -> float:
         reply: what was generated.
         answers: the accepted answers of an item.
         metric: ``numbers`` (the reply's numbers of several digits are exactly the answers) or ``contains`` (one of the
-            answers occurs in the reply; spaces are ignored).
+            answers occurs in the reply; spaces are ignored) or ``words`` (the share of the answers that occur as words).
 
     Raises:
         ValueError: an unknown metric.
@@ -60,7 +60,13 @@ def _contains(reply: str, answers: Sequence[str]) -> float:
     return float(any("".join(_words(answer)) in said for answer in answers))
 
 
+def _share_of_words(reply: str, answers: Sequence[str]) -> float:
+    said = f" {' '.join(_words(reply))} "
+    return sum(f" {' '.join(_words(answer))} " in said for answer in answers) / len(answers)
+
+
 _METRICS: Mapping[str, Callable[[str, Sequence[str]], float]] = {
     "numbers": _numbers,
     "contains": _contains,
+    "words": _share_of_words,
 }

@@ -1,8 +1,7 @@
 """OneRuler's needles in a haystack: numbers hidden in a book, asked for at the end of a long prompt (COMPASS, section 4.1).
 
 Key property: prompts are generated from the authors' templates, nouns and books; equal seeds and tokenizers give equal
-prompts. The five needle tasks are supported, not the two with lists of common words. The authors' folder is needed (`books`,
-`prompt`, `vocab`).
+prompts. `common_words` has the two tasks with lists of words. The authors' folder is needed (`books`, `prompt`, `vocab`).
 """
 
 from __future__ import annotations
@@ -64,6 +63,12 @@ class _NeedleQuiz:
     answers: list[str]
 
 
+@dataclass(frozen=True)
+class _FilledPrompt:
+    text: str
+    depths: list[float]
+
+
 def needle_items(
     folder: str | Path, language: str, *, task: str, tokens: int, items: int, seed: int, count: Callable[[str], int]
 ) -> pa.Table:
@@ -89,14 +94,16 @@ def needle_items(
     for number in range(items):
         rng = generator(seed, "oneruler", language, task, number)
         quiz = _make_quiz(material, TASKS[task], rng)
+        prompt = _build_prompt(material, quiz, rng, tokens, sizes, count)
         rows.append(
             {
                 "item_id": content_hash("oneruler", language, task, str(tokens), str(seed), str(number)),
                 "language": language,
                 "subject": f"{task}_{tokens}",
-                "question": _build_prompt(material, quiz, rng, tokens, sizes, count),
+                "question": prompt.text,
                 "answers": quiz.answers,
                 "metric": "numbers" if TASKS[task].present else "contains",
+                "depths": prompt.depths,
             }
         )
     return pa.Table.from_pylist(rows, schemas.OPEN_ITEMS)
@@ -139,7 +146,7 @@ def _build_prompt(
     tokens: int,
     sizes: list[int],
     count: Callable[[str], int],
-) -> str:
+) -> _FilledPrompt:
     """The longest prompt within the limit, with needles at random depths between sentences of the books."""
     depths = np.sort(rng.choice(np.linspace(0.0, 1.0, _DEPTHS), len(quiz.needles), replace=False))
     kept = _count_fitting(sizes, tokens - count(_fill_prompt(material, quiz, " ".join(quiz.needles))))
@@ -147,7 +154,7 @@ def _build_prompt(
         prompt = _fill_prompt(material, quiz, _haystack(material, quiz, depths, kept))
         over = count(prompt) - tokens
         if over <= 0:
-            return prompt
+            return _FilledPrompt(prompt, [float(depth) for depth in depths])
         kept -= max(1, over // max(sizes))
     raise ConfigError(f"{tokens} tokens are too few for a book in {material.language!r}; give more, such as 8192")
 

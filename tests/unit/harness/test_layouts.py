@@ -11,6 +11,7 @@ import pytest
 from compass_ray.config import ConfigError
 from compass_ray.harness import layouts
 from compass_ray.harness.layouts import TaskLayout, flores_code, harness_task_file, task_layouts
+from compass_ray.harness.oneruler import ONERULER
 from compass_ray.harness.results import build_record
 from compass_ray.harness.task_files import build_tasks, task_name, write_tasks
 from compass_ray.languages import GLOBAL_MMLU, LANGUAGES, MMLU_PROX
@@ -39,7 +40,7 @@ def _copy(name: str, folder: Path) -> Path:
 
 
 def test_every_benchmark_has_a_copy_here() -> None:
-    assert {*BENCHMARKS, layouts.TEST_SET} == set(task_layouts())
+    assert {*BENCHMARKS, layouts.TEST_SET, ONERULER} == set(task_layouts())
 
 
 def test_flores_codes() -> None:

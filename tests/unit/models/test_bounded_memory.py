@@ -49,6 +49,7 @@ print("positions", len(batch.positions), "loss", result.history[-1].train_loss)
 """
 
 
+@pytest.mark.slow  # ten seconds of a processor
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit on data memory is Linux's")
 def test_scoring_and_training_stay_below_a_limit_that_all_logits_exceed() -> None:
     root = Path(__file__).parents[3]

@@ -55,6 +55,7 @@ def _check_quality(directory: Path) -> None:
     assert np.mean(list(writing_accuracy(directory / "base_model").values())) > 0.5
 
 
+@pytest.mark.slow  # fourteen seconds of a processor; the models change with `make models` only
 def test_the_packaged_models_have_the_expected_quality(shipped: Path) -> None:
     _check_quality(shipped)
 

@@ -187,10 +187,11 @@ class VLLMEngine:
         async with aclosing(outputs):  # a reply that a stop string ends is aborted in vLLM
             async for output in outputs:
                 self._count_step(state.request_id)
-                delta = read_output(state, output.outputs[0], self._end_token_ids)
+                completion = output.outputs[0]
+                delta = read_output(state, completion, self._end_token_ids)
                 if delta.text or delta.logprobs:
                     sink(delta)
-                if state.is_finished:
+                if state.is_finished and completion.finish_reason is None:
                     break
         sink(state.make_output())
 

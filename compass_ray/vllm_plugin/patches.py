@@ -123,9 +123,9 @@ def wrap_load_adapter(original: Function) -> Function:
             model = original(self, lora_request)
             return model, plan_fold(manager, getattr(model, FACTORS, {}), types)
 
-        model, plan = _agree(load, self.device)
+        model, plan = _agree(load)
         weights = {fold.name: _weight_of(fold.layer) for fold in plan}
-        _store(model, _agree(lambda: compute_fold(plan, weights), self.device))
+        _store(model, _agree(lambda: compute_fold(plan, weights)))
         return model
 
     return _load_adapter
@@ -138,23 +138,30 @@ def _weight_of(layer: Any) -> BaseWeight:
     return weight
 
 
-def _agree(work: Callable[[], Any], device: Any) -> Any:
+def _agree(work: Callable[[], Any]) -> Any:
     """Result of ``work``, or an error on all ranks if one rank has one. Without it the other ranks would wait forever."""
-    from vllm.distributed import get_tensor_model_parallel_world_size, tensor_model_parallel_all_reduce
-
     failure: Exception | None = None
     result = None
     try:
         result = work()
     except Exception as error:
         failure = error
-    if get_tensor_model_parallel_world_size() > 1:
-        failed = tensor_model_parallel_all_reduce(torch.tensor([float(failure is not None)], device=device))
-        if failure is None and float(failed) > 0:
-            failure = DoraAdapterError("Another rank of tensor parallelism could not load the adapter.")
+    messages = _gather_over_ranks(None if failure is None else f"{type(failure).__name__}: {failure}")
     if failure is not None:
         raise failure
+    failed = [message for message in messages if message]
+    if failed:
+        raise DoraAdapterError(f"Another rank of tensor parallelism could not load the adapter. {failed[0]}")
     return result
+
+
+def _gather_over_ranks(message: str | None) -> list[str | None]:
+    from vllm.distributed import get_tensor_model_parallel_world_size, get_tp_group
+
+    messages: list[str | None] = [message] * get_tensor_model_parallel_world_size()
+    if len(messages) > 1:
+        torch.distributed.all_gather_object(messages, message, group=get_tp_group().cpu_group)
+    return messages
 
 
 def _store(model: Any, folded: FoldedAdapter) -> None:
@@ -313,6 +320,7 @@ FUNCTIONS = (
     ExpectedFunction(_LINEAR, "_get_quant_method", ("self",)),
     ExpectedFunction("vllm.distributed", "tensor_model_parallel_all_reduce", ("input_",)),
     ExpectedFunction("vllm.distributed", "get_tensor_model_parallel_world_size", ()),
+    ExpectedFunction("vllm.distributed", "get_tp_group", ()),
 )
 """What is called."""
 
@@ -323,7 +331,7 @@ NAMES = (
     ExpectedNames(_LINEAR, "_apply_base_forward", ("base_layer", "_apply_lora_to_output")),
     ExpectedNames(_MANAGER, "__init__", ("_registered_adapters", "lora_index_to_id", "packed_modules", "modules", "model")),
     ExpectedNames(_PUNICA, "__init__", ("_token_lora_indices",)),
-    ExpectedNames("vllm.lora.worker_manager:WorkerLoRAManager", "__init__", ("device",)),
+    ExpectedNames("vllm.distributed.parallel_state:GroupCoordinator", "__init__", ("cpu_group",)),
     ExpectedNames("vllm.lora.worker_manager:WorkerLoRAManager", "_load_adapter", ("_adapter_manager", "validate_legal")),
     ExpectedNames("vllm.lora.lora_model:LoRAModel", "__init__", ("loras", "modules_to_save")),
 )

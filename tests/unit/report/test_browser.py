@@ -104,6 +104,15 @@ def test_every_text_stands_out_from_its_background(page: Page) -> None:
     assert page.evaluate(FAINT, CONTRAST) == []
 
 
+def test_a_faint_text_and_a_wide_part_are_found(phone: BrowserContext) -> None:
+    page = phone.new_page()
+    page.set_content(
+        "<body style='background: #fff'><p style='color: #777'>faint</p><p style='width: 500px; color: #000'>wide</p>"
+    )
+    assert [each.split(" ")[0] for each in page.evaluate(FAINT, CONTRAST)] == ["4.48"]
+    assert [each[-8:] for each in page.evaluate(OUTSIDE)] == ["wide</p>"]
+
+
 def test_the_scheme_is_that_of_the_system(page: Page, phone: BrowserContext, request: pytest.FixtureRequest) -> None:
     light = "rgb(255, 255, 255)"
     shown = page.evaluate("() => getComputedStyle(document.body).backgroundColor")

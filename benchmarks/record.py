@@ -69,8 +69,12 @@ def write_record(
     numbers: Mapping[str, Value],
     argv: Sequence[str] | None,
     threads: int = THREADS,
+    variant: str = "",
 ) -> Record:
-    """Print the record, and write it to ``<output>/<part>_<name>.json`` unless the run is small and has no ``--output``."""
+    """Print the record, and write it to ``<output>/<part>_<name>.json`` unless the run is small and has no ``--output``.
+
+    A ``variant``, such as another device, has a file of its own, with its name at the end.
+    """
     words = _without_output(sys.argv[1:] if argv is None else argv)
     command = " ".join(["python -m", f"benchmarks.{benchmark.replace('/', '.')}", *words])
     record = Record(benchmark, command, environment(threads), tuple(seeds), settings, _rounded(numbers))
@@ -78,7 +82,8 @@ def write_record(
     folder = arguments.output or (None if arguments.small else RESULTS)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{benchmark.replace('/', '_')}.json").write_text(text + "\n", "utf-8")
+        name = "_".join([benchmark.replace("/", "_"), *([variant] if variant else [])])
+        (folder / f"{name}.json").write_text(text + "\n", "utf-8")
     print(text)
     return record
 
@@ -92,6 +97,11 @@ def environment(threads: int = THREADS) -> Environment:
 def without_run(words: Sequence[str]) -> list[str]:
     """Remove ``--run`` from the options: the folder of the run does not change the numbers."""
     return _without(words, "--run")
+
+
+def without_option(argv: Sequence[str] | None, option: str) -> list[str]:
+    """The options, by default those of this process, without one that names a path of this machine."""
+    return _without(sys.argv[1:] if argv is None else argv, option)
 
 
 def without_cache(argv: Sequence[str] | None) -> list[str]:

@@ -53,12 +53,12 @@ class PeakMemory(MemorySampler):
 
     def take_sample(self) -> None:
         """Take one sample."""
-        sizes = [_pss(child.pid) for child in multiprocessing.active_children() if child.pid]
+        sizes = [read_pss(child.pid) for child in multiprocessing.active_children() if child.pid]
         self.private = max(self.private, sum(private for private, _ in sizes))
         self.resident = max(self.resident, sum(resident for _, resident in sizes))
 
 
-def _pss(pid: int) -> tuple[int, int]:
+def read_pss(pid: int) -> tuple[int, int]:
     """Private and total bytes of a process; (0, 0) after its end."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()[1:]

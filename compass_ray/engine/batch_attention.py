@@ -46,26 +46,35 @@ class PrefillChunk:
 
 @dataclass(frozen=True)
 class AttentionMetadata:
-    """Content of the sequence: the next token of the requests in slots 0 .. n - 1, then prefill chunks."""
+    """Content of the sequence: the next token of the requests in slots 0 .. n - 1, in any order, then prefill chunks."""
 
     kv_cache: KVCache
     decode_positions: Tensor
     """int64[n], position of each new token in its request."""
+    decode_slots: Tensor
+    """int64[n], slot of each new token."""
+    slot_order: Tensor | None
+    """int64[n], index of the new token of each slot, None if the tokens are in the order of their slots."""
     max_decode_len: int
     decode_mask: Tensor | None
-    """bool[n, 1, 1, longest], None if all requests have the same length."""
+    """bool[n, 1, 1, longest] by slot, None if all requests have the same length."""
     prefill_chunks: tuple[PrefillChunk, ...]
 
 
 def build_attention_metadata(
-    kv_cache: KVCache, lengths: Sequence[int], chunks: Sequence[PrefillChunk], device: torch.device
+    kv_cache: KVCache, lengths: Sequence[int], chunks: Sequence[PrefillChunk], device: torch.device, slots: Sequence[int] = ()
 ) -> AttentionMetadata:
-    """Metadata of a step that decodes the requests in the first slots, of ``lengths`` tokens so far, and prefills ``chunks``."""
+    """Metadata of a step that decodes the requests in the first slots, of ``lengths`` tokens so far, and prefills ``chunks``.
+
+    ``slots`` are those of the new tokens, if their order differs from that of the slots.
+    """
     positions = torch.tensor(lengths, dtype=torch.int64, device=device)
+    decode_slots = torch.tensor(slots or range(len(lengths)), dtype=torch.int64, device=device)
     longest = max(lengths, default=0) + 1
     same_length = min(lengths, default=0) + 1 == longest
     mask = None if same_length else (torch.arange(longest, device=device) <= positions[:, None])[:, None, None]
-    return AttentionMetadata(kv_cache, positions, longest, mask, tuple(chunks))
+    slot_order = decode_slots.argsort() if slots else None
+    return AttentionMetadata(kv_cache, positions[decode_slots], decode_slots, slot_order, longest, mask, tuple(chunks))
 
 
 def enable(model: Any) -> str:
@@ -123,14 +132,15 @@ def _decode_attention(
 
     A new token replaces the one that leaves the window. Keys contain their position, so their order in the cache is free.
     """
-    n, stored = query.shape[1], keys.shape[2]
-    slots = torch.arange(n, device=query.device)
+    n, stored, slots = query.shape[1], keys.shape[2], metadata.decode_slots
     index = metadata.decode_positions if metadata.max_decode_len <= stored else metadata.decode_positions % stored
     keys[slots, :, index] = key.transpose(0, 1)
     values[slots, :, index] = value.transpose(0, 1)
     longest, mask = min(metadata.max_decode_len, stored), metadata.decode_mask
     # Heads of a group share keys. As several queries of one head they need no copy of the keys.
     grouped = query.transpose(0, 1).reshape(n, key.shape[0], -1, query.shape[-1])
+    if metadata.slot_order is not None:
+        grouped = grouped[metadata.slot_order]
     output = functional.scaled_dot_product_attention(
         grouped,
         keys[:n, :, :longest],
@@ -138,7 +148,8 @@ def _decode_attention(
         attn_mask=None if mask is None else mask[..., :longest],
         scale=scaling,
     )
-    return output.flatten(1, 2)
+    output = output.flatten(1, 2)
+    return output if metadata.slot_order is None else output[slots]
 
 
 def _prefill_attention(

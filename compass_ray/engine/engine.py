@@ -27,12 +27,16 @@ from compass_ray.models.base_model import BaseModel
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """Batch limits: requests, tokens of a request (prompt and reply), prompt tokens per step, GiB of key-value cache."""
+    """Batch limits: requests, tokens of a request (prompt and reply), prompt tokens per step, GiB of key-value cache.
+
+    ``pack_weights`` moves the weights of linear layers on a CPU into a faster layout until the engine closes.
+    """
 
     max_num_seqs: int = 32
     max_model_len: int = 4096
     prefill_chunk_tokens: int = 512
     kv_cache_gib: float = 4.0
+    pack_weights: bool = True
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,9 @@ class Engine:
         self.max_model_len = min(max(config.max_model_len, PROBE_TOKENS), derive_max_model_len(base.model))
         self._input_processor = InputProcessor(base.tokenizer, self.max_model_len)
         kv_cache = KVCache(base, max_num_seqs=config.max_num_seqs, max_model_len=self.max_model_len, gib=config.kv_cache_gib)
-        self.model_runner = ModelRunner(base, self.adapter_manager, kv_cache, config.prefill_chunk_tokens)
+        self.model_runner = ModelRunner(
+            base, self.adapter_manager, kv_cache, config.prefill_chunk_tokens, pack_weights=config.pack_weights
+        )
         self._waiting: deque[RequestState] = deque()
         self._adapter_refs = AdapterRefCounts(self.adapter_manager.free_slot)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from compass_ray.adapters.folded_layer import LayerWeights, check_shapes, fold_layer
 from compass_ray.adapters.peft_io import StoredAdapter
 from compass_ray.engine.multi_adapter_linear import MultiAdapterLinear
+from compass_ray.engine.packed_linear import LinearLayer, PackedLinear
 from compass_ray.models.errors import ModelError
 
 _PREFIX = "base_model.model."
@@ -82,7 +83,7 @@ def _check_complete(model: Any, stored: StoredAdapter, layers: Mapping[str, obje
 
 def _fold(model: Any, path: str, parts: Mapping[str, Tensor], stored: StoredAdapter) -> LayerWeights:
     _check_parts(path, parts, stored)
-    return fold_layer(find_servable_layer(model, path), parts["a"], parts["b"], parts.get("m"), stored.scaling)
+    return fold_layer(find_servable_layer(model, path).weight, parts["a"], parts["b"], parts.get("m"), stored.scaling)
 
 
 def _check_parts(path: str, parts: Mapping[str, Tensor], stored: StoredAdapter) -> None:
@@ -92,7 +93,7 @@ def _check_parts(path: str, parts: Mapping[str, Tensor], stored: StoredAdapter) 
         raise ModelError(f"{path} has factors {tuple(parts['a'].shape)}, but the rank is {stored.r}; the adapter is damaged")
 
 
-def find_servable_layer(model: Any, path: str) -> nn.Linear:
+def find_servable_layer(model: Any, path: str) -> LinearLayer:
     """The linear layer at ``path`` of a causal language model.
 
     Raises:
@@ -104,7 +105,7 @@ def find_servable_layer(model: Any, path: str) -> nn.Linear:
         raise ModelError(f"the base model has no layer {path}; the adapter was made for another base model") from None
     if isinstance(module, MultiAdapterLinear):
         return module.base
-    if type(module) is not nn.Linear or type(module.weight) is not nn.Parameter or module.weight.dtype not in _DTYPES:
+    if not _is_plain_linear(module):
         kind = f"{type(module).__name__} of {getattr(getattr(module, 'weight', None), 'dtype', 'no weight')}"
         raise ModelError(f"layer {path} is a {kind}; only plain floating-point linear layers can be served")
     if module is model.get_output_embeddings():
@@ -112,3 +113,9 @@ def find_servable_layer(model: Any, path: str) -> nn.Linear:
     if "experts" in path.split("."):
         raise ModelError(f"layer {path} is an expert's, which gets only some tokens; train only the attention layers")
     return module
+
+
+def _is_plain_linear(module: nn.Module) -> TypeGuard[LinearLayer]:
+    if type(module) is nn.Linear:
+        return type(module.weight) is nn.Parameter and module.weight.dtype in _DTYPES
+    return isinstance(module, PackedLinear)

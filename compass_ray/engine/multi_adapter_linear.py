@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from compass_ray.adapters.folded_layer import LayerWeights
 from compass_ray.engine.adapter_mapping import AdapterGroup, AdapterMapping, PaddedGroups
+from compass_ray.engine.packed_linear import LinearLayer
 from compass_ray.engine.triton import op
 
 
@@ -31,7 +32,7 @@ class _AdapterStack:
 class MultiAdapterLinear(nn.Module):
     """A linear layer and all adapters on it."""
 
-    def __init__(self, base: nn.Linear, adapter_mapping: AdapterMapping) -> None:
+    def __init__(self, base: LinearLayer, adapter_mapping: AdapterMapping) -> None:
         """Start without adapters."""
         super().__init__()
         self.base = base
@@ -120,10 +121,10 @@ class MultiAdapterLinear(nn.Module):
     def _get_stack(self, slots: tuple[int, ...]) -> _AdapterStack:
         """The stack of ``slots``, cached until ``slots`` change. An adapter without weights in this layer is zeros."""
         if self._stack is None or self._stack.slots != slots:
-            weight, rank = self.base.weight, max(len(each.a) for each in self.adapters.values())
-            a = weight.new_zeros(len(slots), rank, self.base.in_features)
-            b = weight.new_zeros(len(slots), rank, self.base.out_features)
-            shift = torch.zeros(len(slots), 1, self.base.out_features, device=weight.device)
+            rank, like = max(len(each.a) for each in self.adapters.values()), next(iter(self.adapters.values())).a
+            a = like.new_zeros(len(slots), rank, self.base.in_features)
+            b = like.new_zeros(len(slots), rank, self.base.out_features)
+            shift = torch.zeros(len(slots), 1, self.base.out_features, device=like.device)
             for i, slot in enumerate(slots):
                 if (each := self.adapters.get(slot)) is not None:
                     a[i, : len(each.a)], b[i, : len(each.a)] = each.a, each.b

@@ -46,7 +46,6 @@ BENCHMARKS = (
     "paper/forgetting",
 )
 UNRECORDED = (
-    "speed/mixed_batch_gpu",
     "speed/serving_attacks",
     "speed/serving_load_vllm",
     "speed/console",

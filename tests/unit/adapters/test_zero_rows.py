@@ -83,7 +83,7 @@ def test_the_engine_computes_what_training_computed(zeros: set[int], untrained: 
     served = MultiAdapterLinear(layer.base, mapping)
     assert layer.m is not None
     for slot in (1, 2):
-        served.set_adapter(slot, fold_layer(layer.base, layer.a.data, layer.b.data, layer.m.data, layer.scaling))
+        served.set_adapter(slot, fold_layer(layer.base.weight, layer.a.data, layer.b.data, layer.m.data, layer.scaling))
     x = torch.randn(1, 4, INNER, generator=torch.Generator().manual_seed(1))
     mapping.update([((1, 1.0),), ((2, 1.0),), ((1, 1.0),), ()], x.device, stacked=stacked)
     with torch.no_grad():
@@ -176,4 +176,4 @@ def test_weights_that_are_not_finite_are_refused_by_layer(base: BaseModel) -> No
     linear = base.model.get_submodule(LAYER)
     a, b = torch.randn(2, linear.in_features), torch.randn(linear.out_features, 2)
     with pytest.raises(ModelError, match="the DoRA scale of a row is not finite"):
-        fold_layer(linear, a, b, torch.ones(linear.out_features), 2.0)
+        fold_layer(linear.weight, a, b, torch.ones(linear.out_features), 2.0)

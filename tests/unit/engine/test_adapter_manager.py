@@ -156,7 +156,7 @@ def layer_with_adapters(
     for slot in range(1, SLOTS + 1):
         a, b = torch.randn(slot, 24).to(dtype), 0.2 * torch.randn(20, slot).to(dtype)
         magnitude = None if slot == 2 else 0.5 + torch.rand(20)
-        multi_adapter.set_adapter(slot, fold_layer(layer, a, b, magnitude, 0.5))
+        multi_adapter.set_adapter(slot, fold_layer(layer.weight, a, b, magnitude, 0.5))
         merged_weight = layer.weight.float() + 0.5 * b.float() @ a.float()
         scale = torch.ones(20) if magnitude is None else magnitude / merged_weight.norm(dim=1)
         change = scale[:, None] * merged_weight - layer.weight.float()

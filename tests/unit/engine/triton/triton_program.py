@@ -36,7 +36,7 @@ def layer_with_adapters(dtype: torch.dtype, device: str, *, biased: bool) -> Mul
     for slot, rank in enumerate(RANKS, start=1):
         magnitude, b = None if slot == 2 else 0.5 + torch.rand(OUT), torch.randn(OUT, rank)
         b[::14] = 0  # these rows of the adapted weight have length zero
-        multi_adapter.set_adapter(slot, fold_layer(layer, torch.randn(rank, INNER) / INNER**0.5, b, magnitude, 0.5))
+        multi_adapter.set_adapter(slot, fold_layer(layer.weight, torch.randn(rank, INNER) / INNER**0.5, b, magnitude, 0.5))
     return multi_adapter
 
 

@@ -28,7 +28,7 @@ from compass_ray.engine.request_state import RequestState
 from compass_ray.engine.requests import GenerationOutput, GenerationRequest, OutputDelta
 from compass_ray.engine.vllm_backend.adapter_leases import AdapterLeases, ResidentAdapter
 from compass_ray.engine.vllm_backend.errors import BLEND_REFUSED, ECHO_REFUSED, AdapterRefusedError, GenerationFailedError
-from compass_ray.engine.vllm_backend.orphan_guard import start_guard
+from compass_ray.engine.vllm_backend.orphan_guard import end_guard, start_guard
 from compass_ray.engine.vllm_backend.output_reader import read_output, sampling_arguments
 from compass_ray.models.base_model import BaseModel, find_end_token_ids
 from compass_ray.models.errors import ModelError
@@ -239,7 +239,7 @@ class VLLMEngine:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        self._guard.communicate()
+        end_guard(self._guard)
 
 
 def _resolve(done: Future[GenerationOutput], output: OutputDelta | GenerationOutput | Exception) -> None:

@@ -2,7 +2,8 @@
 
 vLLM computes in processes of its own. After a SIGKILL of their parent they wait for requests forever and keep their memory, also
 that of a GPU. The guard is started before them. It reads a pipe that only the parent holds open. At its end the guard kills every
-process whose environment has the parent's mark, and deletes the parent's folder. Linux only: it reads /proc.
+process whose environment has the parent's mark, and deletes the parent's folder. It is no child of the parent, since Ray kills
+the children of a process that ends. Linux only: it reads /proc.
 """
 
 from __future__ import annotations
@@ -22,11 +23,20 @@ _ROUNDS, _ROUND_SECONDS = 100, 0.1
 
 
 def start_guard(mark: str, folder: Path) -> subprocess.Popen[bytes]:
-    """Start the guard of this process, and set its mark for all processes that start later. Close its ``stdin`` to end all."""
+    """Start the guard of this process, and set its mark for all processes that start later.
+
+    Keep the result: it holds the pipe. `end_guard` ends the marked processes.
+    """
     command = [sys.executable, "-I", "-S", __file__, mark, str(folder)]
-    guard = subprocess.Popen(command, stdin=subprocess.PIPE, env={}, start_new_session=True)
+    starter = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}, start_new_session=True)
+    starter.wait()  # it leaves the guard, which has the pipes
     os.environ[MARK_VARIABLE] = mark
-    return guard
+    return starter
+
+
+def end_guard(starter: subprocess.Popen[bytes]) -> None:
+    """Let the guard end all marked processes, and wait for it."""
+    starter.communicate()
 
 
 def find_marked(mark: str, own: int) -> list[int]:
@@ -66,4 +76,6 @@ def _kill(pid: int) -> None:
 
 
 if __name__ == "__main__":
+    if os.fork():
+        os._exit(0)
     guard(sys.argv[1], Path(sys.argv[2]))

@@ -18,7 +18,7 @@ PARENT = """
 import subprocess, sys, time
 from pathlib import Path
 from compass_ray.engine.vllm_backend.orphan_guard import start_guard
-start_guard(sys.argv[1], Path(sys.argv[2]))
+guard = start_guard(sys.argv[1], Path(sys.argv[2]))
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 print(child.pid, flush=True)
 time.sleep(600)
@@ -34,12 +34,29 @@ def test_what_a_killed_process_started_is_killed_and_its_folder_deleted(tmp_path
     parent = subprocess.Popen([sys.executable, "-c", PARENT, mark, str(folder)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     child = psutil.Process(int(parent.stdout.readline()))
-    guards = [each for each in psutil.Process(parent.pid).children() if mark in each.cmdline()]
+    guards = [each for each in psutil.process_iter(["cmdline"]) if _is_guard(each.info["cmdline"] or [], mark)]
+    assert len(guards) == 1
+    assert guards[0].pid not in [each.pid for each in psutil.Process(parent.pid).children()], "Ray would kill it first"
     assert orphan_guard.find_marked(mark, os.getpid()) == [child.pid]
     parent.kill()
     parent.wait(SECONDS)
     assert not psutil.wait_procs([child, *guards], timeout=SECONDS)[1]
     assert not folder.exists()
+
+
+def _is_guard(command: list[str], mark: str) -> bool:
+    return mark in command and any(word.endswith("orphan_guard.py") for word in command)
+
+
+def test_a_guard_that_is_ended_has_cleaned_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(orphan_guard.MARK_VARIABLE, "")
+    (tmp_path / "adapters").mkdir()
+    mark = f"ended-{os.getpid()}"
+    starter = orphan_guard.start_guard(mark, tmp_path / "adapters")
+    child = psutil.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    orphan_guard.end_guard(starter)
+    assert child.wait(SECONDS) != 0
+    assert not (tmp_path / "adapters").exists()
 
 
 def test_other_processes_are_not_found() -> None:

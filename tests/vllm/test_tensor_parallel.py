@@ -1,4 +1,4 @@
-"""Two ranks reply as PEFT does: heads of keys and values that the ranks share, packed and fused layers, and row-parallel ones."""
+"""Two ranks reply as PEFT does: biases, packed layers and row-parallel ones."""
 
 from __future__ import annotations
 
@@ -11,14 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from .engines import start_engine
-from .peft_models import FUSED, LAYERS, generate, load_peft, make_adapters, make_model, make_prompts
+from .peft_models import LAYERS, generate, load_peft, make_adapters, make_model, make_prompts
 
 TOKENS = 64
-CASES = [
-    pytest.param("qwen2", {}, LAYERS, id="biases"),
-    pytest.param("llama", {"num_key_value_heads": 1}, LAYERS, id="one head of keys and values"),
-    pytest.param("phi3", {}, FUSED, id="fused layers"),
-]
+CASES = [pytest.param("qwen2", {}, LAYERS, id="biases")]
 
 
 @pytest.mark.parametrize(("family", "sizes", "modules"), CASES)

@@ -128,3 +128,14 @@ def test_a_scale_that_is_not_finite_is_refused() -> None:
     manager = _manager(QKV, OUT * 1e-20)
     with pytest.raises(DoraAdapterError, match=r"scale of att\.o_proj is not finite"):
         _fold(manager, {"att.o_proj": huge}, make_types())
+
+
+def test_shared_heads_and_fused_layers_are_refused_on_several_ranks() -> None:
+    manager = _manager(QKV[:8], OUT[:, :4], tp_size=2, tp_rank=0)
+    manager.modules["att.qkv_proj"].base_layer.num_kv_head_replicas = 2
+    with pytest.raises(DoraAdapterError, match=r"DoRA on att\.qkv_proj is not supported with tensor parallelism"):
+        plan_fold(manager, {"att.q_proj": _factors(8, 12)}, make_types())
+    fused = Layer(make_base(QKV[:8], (8, 8)), (8,), tp_size=2, tp_rank=0)
+    manager = SimpleNamespace(modules={"mlp.gate_up_proj": fused}, packed_modules={}, model=nn.Module())
+    with pytest.raises(DoraAdapterError, match="fused or has shared heads"):
+        plan_fold(manager, {"mlp.gate_up_proj": _factors(16, 12)}, make_types())

@@ -59,16 +59,16 @@ class PackedWeight:
 
     def _multiply_all(self, x: Tensor) -> Sequence[Tensor]:
         if x.dtype == torch.float32 and x.numel() > _MAX_ROWS * x.shape[-1]:
-            return [functional.linear(x, self.unpack(part), self._biases[part]) for part in range(len(self.sizes))]
+            return [functional.linear(x, *each) for each in zip(self._unpack_all(), self._biases, strict=True)]
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._matrix, self._bias, "none", [], "")
         return torch.split(y, self.sizes, -1)
 
     def unpack(self, part: int) -> Tensor:
         """The weight [out, in] of layer ``part``: the tensor itself if it is shared, else a copy."""
-        if not self._matrix.is_mkldnn:
-            return self._matrix
-        dense: Tensor = self._matrix.to_dense()
-        return torch.split(dense, self.sizes)[part]
+        return self._unpack_all()[part]
+
+    def _unpack_all(self) -> Sequence[Tensor]:
+        return torch.split(self._matrix.to_dense(), self.sizes) if self._matrix.is_mkldnn else [self._matrix]
 
 
 def _pack(layers: Sequence[nn.Linear]) -> Tensor:

@@ -14,8 +14,6 @@ from typing import Any
 
 TESTED_VERSIONS = ("0.32",)
 """Minor versions of vLLM whose complete tests pass (`make test-vllm`)."""
-READ_VERSIONS = ("0.33",)
-"""Minor versions whose source was compared with the tested one: the wrapped functions are the same."""
 UNTESTED_VARIABLE = "COMPASS_DORA_UNTESTED_VLLM"
 """Set to 1, the plugin also installs itself in other versions, if all functions are as expected."""
 
@@ -46,12 +44,11 @@ def find_problems(functions: Iterable[ExpectedFunction], names: Iterable[Expecte
 
 
 def check_version(version: str) -> str | None:
-    """A sentence if this version of vLLM is not known and the user did not allow unknown ones."""
+    """A sentence if this version of vLLM was not tested and the user did not allow untested ones."""
     minor = ".".join(version.split(".")[:2])
-    if minor in TESTED_VERSIONS + READ_VERSIONS or os.environ.get(UNTESTED_VARIABLE) == "1":
+    if minor in TESTED_VERSIONS or os.environ.get(UNTESTED_VARIABLE) == "1":
         return None
-    known = ", ".join(TESTED_VERSIONS + READ_VERSIONS)
-    return f"vLLM {version} is not one of the known versions ({known}). {UNTESTED_VARIABLE}=1 overrides this check."
+    return f"vLLM {version} is not one of the tested versions ({', '.join(TESTED_VERSIONS)}). {UNTESTED_VARIABLE}=1 overrides this check."
 
 
 def resolve(owner: str) -> Any:

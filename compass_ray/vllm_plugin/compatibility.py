@@ -48,7 +48,8 @@ def check_version(version: str) -> str | None:
     minor = ".".join(version.split(".")[:2])
     if minor in TESTED_VERSIONS or os.environ.get(UNTESTED_VARIABLE) == "1":
         return None
-    return f"vLLM {version} is not one of the tested versions ({', '.join(TESTED_VERSIONS)}). {UNTESTED_VARIABLE}=1 overrides this check."
+    tested = ", ".join(TESTED_VERSIONS)
+    return f"vLLM {version} is not one of the tested versions ({tested}). {UNTESTED_VARIABLE}=1 overrides this check."
 
 
 def resolve(owner: str) -> Any:

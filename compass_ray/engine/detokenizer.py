@@ -10,6 +10,8 @@ from typing import Any
 
 from tokenizers.decoders import DecodeStream
 
+_MAX_SILENT_TOKENS = 8
+"""Tokens without text that are decoded together. A character has four bytes at most, so the first of them are in none."""
 _LETTER = "a"
 """A text before what is decoded, where that is not the start of a text."""
 
@@ -29,6 +31,7 @@ class IncrementalDetokenizer:
         self._before = self._letter_ids if continues_text else []
         self._stream = self._open_stream(self._before)
         self._ids: list[int] = []
+        self._num_silent_tokens = 0
         self._text = ""
         self.num_emitted = 0
         """Characters that are certain."""
@@ -36,17 +39,14 @@ class IncrementalDetokenizer:
     def add_token(self, token: int) -> str:
         """Add a token and return the text that is now certain. Sets `is_stopped` at a stop string."""
         self._ids.append(token)
-        self._text += self._decode(token)
+        self._text += self._decode_bounded(token)
         self._truncate_at_stop()
         return self._emit(len(self._text) - (0 if self.is_stopped else self._num_held_back()))
 
     def flush(self) -> str:
         """Return the held-back text at the end of the reply."""
         if not self.is_stopped:
-            before, decoded = (
-                self.tokenizer.decode(ids, skip_special_tokens=True) for ids in (self._before, self._before + self._ids)
-            )
-            decoded = decoded.removeprefix(before)
+            decoded = self._decode_after(self._before, self._ids)
             self._text = decoded if decoded.startswith(self._text) else self._text
             self._truncate_at_stop()
         return self._emit(len(self._text))
@@ -60,6 +60,20 @@ class IncrementalDetokenizer:
     def num_decoded(self) -> int:
         """Characters decoded so far, held-back ones included."""
         return len(self._text)
+
+    def _decode_bounded(self, token: int) -> str:
+        """The text of a token. A stream decodes all tokens since its last text, so it is replaced after some without text."""
+        text = self._decode(token)
+        self._num_silent_tokens = 0 if text else self._num_silent_tokens + 1
+        if self._num_silent_tokens < _MAX_SILENT_TOKENS:
+            return text
+        before, self._num_silent_tokens = self._letter_ids if self._text else self._before, 0
+        self._stream = self._open_stream(before)
+        return self._decode_after(before, self._ids[-_MAX_SILENT_TOKENS:])
+
+    def _decode_after(self, before: Sequence[int], ids: Sequence[int]) -> str:
+        start, complete = (self.tokenizer.decode(each, skip_special_tokens=True) for each in (before, [*before, *ids]))
+        return str(complete).removeprefix(start)
 
     def _decode(self, token: int) -> str:
         try:

@@ -22,7 +22,7 @@ from compass_ray.engine.model_runner import PROBE_TOKENS, ModelRunner
 from compass_ray.engine.request_state import RequestState
 from compass_ray.engine.requests import GenerationOutput, GenerationRequest, OutputDelta
 from compass_ray.engine.sampler import SampledToken
-from compass_ray.models.base_model import BaseModel
+from compass_ray.models.base_model import BaseModel, count_embeddings
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Engine:
         self.base = base
         self.adapter_manager = AdapterManager(base)
         self.max_model_len = min(max(config.max_model_len, PROBE_TOKENS), derive_max_model_len(base.model))
-        self._input_processor = InputProcessor(base.tokenizer, self.max_model_len)
+        self._input_processor = InputProcessor(base.tokenizer, self.max_model_len, count_embeddings(base))
         kv_cache = KVCache(base, max_num_seqs=config.max_num_seqs, max_model_len=self.max_model_len, gib=config.kv_cache_gib)
         self.model_runner = ModelRunner(
             base, self.adapter_manager, kv_cache, config.prefill_chunk_tokens, pack_weights=config.pack_weights

@@ -6,6 +6,7 @@ Both engines use it, so both accept the same requests, with the same messages. C
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 from compass_ray.engine.adapter_mapping import TokenAdapters
@@ -26,14 +27,17 @@ _TOKEN_LENGTH_MARGIN = 4
 class InputProcessor:
     """Reads the requests to one base model."""
 
-    def __init__(self, tokenizer: Any, max_model_len: int) -> None:
-        """``max_model_len`` limits the tokens of prompt and reply together."""
+    def __init__(self, tokenizer: Any, max_model_len: int, num_embeddings: int) -> None:
+        """``max_model_len`` limits the tokens of prompt and reply together; ``num_embeddings`` is the model's vocabulary.
+
+        A tokenizer may have more tokens than the model, such as those of images.
+        """
         self.max_model_len = max_model_len
         self._tokenizer = tokenizer
         self._prompt_tokenizer = copy.deepcopy(tokenizer)
         self._token_bytes = TokenBytes(tokenizer)
         self._max_characters_per_token = _TOKEN_LENGTH_MARGIN * max(map(len, tokenizer.get_vocab()))
-        self._vocabulary = max(tokenizer.get_vocab().values()) + 1
+        self._vocabulary = min(num_embeddings, max(tokenizer.get_vocab().values()) + 1)
         self._last_request_id = 0
 
     def tokenize(self, request: GenerationRequest) -> list[int]:
@@ -47,8 +51,11 @@ class InputProcessor:
             raise TooLongError(
                 f"the conversation has {characters} characters, more than fit into {self.max_model_len} tokens; shorten it"
             )
+        return check_token_ids(self._token_ids(request), self._vocabulary)
+
+    def _token_ids(self, request: GenerationRequest) -> Sequence[int]:
         if request.prompt_token_ids is not None:
-            return check_token_ids(request.prompt_token_ids, self._vocabulary)
+            return request.prompt_token_ids
         if request.text is not None:
             return encode_text(self._prompt_tokenizer, request.text)
         messages = [{"role": role, "content": text} for role, text in request.messages]

@@ -83,8 +83,14 @@ class ModelRunner:
         return self.kv_cache.num_slots - self.num_requests
 
     def add_request(self, request: RequestState) -> None:
-        """Put a request into the next free slot."""
-        self.prefilling.append(request)
+        """Put a request into the queue of prompts: behind those that are not scored, which take fewer steps than scored ones.
+
+        Only the first prompt may be partly computed, so it stays the first.
+        """
+        first = 1 if self.prefilling and self.prefilling[0].num_computed_tokens else 0
+        scored = (i for i, each in enumerate(self.prefilling) if i >= first and each.needs_prompt_scores)
+        end = len(self.prefilling)
+        self.prefilling.insert(end if request.needs_prompt_scores else next(scored, end), request)
 
     def remove_request(self, request_id: int) -> RequestState | None:
         """Remove a request and close the gap that its slot leaves. None if there is no such request."""
@@ -112,10 +118,10 @@ class ModelRunner:
         self.base.model.set_attn_implementation(self._original_attention)
 
     def _schedule_prefill(self) -> list[PrefillChunk]:
-        """The next prompt tokens to prefill, first come first served."""
+        """The next prompt tokens to prefill, in the order of `add_request`."""
         budget, scores, chunks = self.prefill_chunk_tokens, MAX_SCORED_TOKENS, []
         for slot, request in enumerate(self.prefilling, start=len(self.decoding)):
-            is_scored = request.echo is not None and request.echo.needs_scores
+            is_scored = request.needs_prompt_scores
             length = min(request.num_uncomputed_tokens, budget, scores if is_scored else budget)
             if not length:
                 break

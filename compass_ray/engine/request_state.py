@@ -52,6 +52,11 @@ class RequestState:
         return self.is_stopped or len(self.sampled_logprobs) >= self.max_tokens
 
     @property
+    def needs_prompt_scores(self) -> bool:
+        """Whether each token of the prompt must be scored."""
+        return self.echo is not None and self.echo.needs_scores
+
+    @property
     def num_uncomputed_tokens(self) -> int:
         """Prompt tokens that are not in the cache yet."""
         return max(len(self.prompt_token_ids) - self.num_computed_tokens, 0)

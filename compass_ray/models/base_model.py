@@ -112,6 +112,11 @@ def freeze(model: Any, tokenizer: Any, device: torch.device, name: str) -> BaseM
     return BaseModel(model.to(device).eval(), tokenizer, device, name)
 
 
+def count_embeddings(base: BaseModel) -> int:
+    """Token ids that the model has; its tokenizer may have more."""
+    return int(base.model.get_input_embeddings().num_embeddings)
+
+
 def find_end_token_ids(base: BaseModel) -> frozenset[int]:
     """Ids that end a reply: those of the generation configuration, of the tokenizer, and of the chat template."""
     configured = getattr(getattr(base.model, "generation_config", None), "eos_token_id", None)

@@ -30,7 +30,7 @@ from compass_ray.engine.vllm_backend.adapter_leases import AdapterLeases, Reside
 from compass_ray.engine.vllm_backend.errors import BLEND_REFUSED, ECHO_REFUSED, AdapterRefusedError, GenerationFailedError
 from compass_ray.engine.vllm_backend.orphan_guard import end_guard, start_guard
 from compass_ray.engine.vllm_backend.output_reader import read_output, sampling_arguments
-from compass_ray.models.base_model import BaseModel, find_end_token_ids
+from compass_ray.models.base_model import BaseModel, count_embeddings, find_end_token_ids
 from compass_ray.models.errors import ModelError
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class VLLMEngine:
         self._is_stopped = False
         self._base = base
         self._end_token_ids = find_end_token_ids(base)
-        self._input_processor = InputProcessor(base.tokenizer, arguments["max_model_len"])
+        self._input_processor = InputProcessor(base.tokenizer, arguments["max_model_len"], count_embeddings(base))
         self._leases = AdapterLeases(arguments["max_cpu_loras"])
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._removals: set[asyncio.Task[None]] = set()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from compass_ray.engine.detokenizer import IncrementalDetokenizer
 from tests.unit.tiny_models import make_tokenizer
@@ -51,6 +53,18 @@ def test_any_tokens_give_what_decoding_them_gives(ids: list[int]) -> None:
     ids = [token for token in ids if token < len(TOKENIZER)]
     detokenizer, deltas = detokenize(ids)
     assert "".join(deltas) == detokenizer.text == TOKENIZER.decode(ids, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("start", ["", "yes"])
+def test_tokens_without_text_are_decoded_in_bounded_pieces(start: str) -> None:
+    (invalid,) = TOKENIZER.convert_tokens_to_ids([bytes_to_unicode()[0x80]])
+    detokenizer, held = IncrementalDetokenizer(TOKENIZER), list[int]()
+    for count, token in enumerate(ids := TOKENIZER(start)["input_ids"] + [invalid] * 100, start=1):
+        detokenizer.add_token(token)
+        held.append(count - detokenizer.num_decoded)
+    assert max(held) < len(ids) - 80
+    detokenizer.flush()
+    assert detokenizer.text == TOKENIZER.decode(ids) == start + "\ufffd" * 100
 
 
 def test_invalid_bytes_of_a_byte_level_tokenizer_raise_nothing() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 
 from compass_ray.config import AdapterConfig
 from compass_ray.engine.engine import Engine, EngineConfig
+from compass_ray.engine.prompt_echo import MAX_SCORED_TOKENS
 from compass_ray.engine.requests import GenerationOutput, GenerationRequest
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.errors import ModelError
@@ -104,3 +107,34 @@ def test_a_reply_that_ends_at_once_has_one_score_so_that_the_prompt_can_be_count
 def test_an_unknown_token_id_is_refused(base: BaseModel, ids: list[int]) -> None:
     with pytest.raises(ModelError, match="the model has 0 to"):
         _score(base, [GenerationRequest(prompt_token_ids=ids)])
+
+
+def test_scored_prompts_wait_for_others_and_take_several_steps(base: BaseModel) -> None:
+    ids = _ids(base, " ".join(TEXTS[:2] * 6))[:170]
+    assert len(ids) > MAX_SCORED_TOKENS
+    scored = GenerationRequest(prompt_token_ids=ids, max_tokens=1, logprobs=2, echo=True)
+    plain = GenerationRequest(text=TEXTS[0], max_tokens=1)
+    engine = Engine(base, EngineConfig(max_num_seqs=4, max_model_len=200, kv_cache_gib=0.1))
+    numbers = [engine.add_request(each) for each in (scored, scored, plain)]
+    finished = dict[int, GenerationOutput]()
+    while engine.has_unfinished_requests:
+        finished |= {each.request_id: each.final_output for each in engine.step() if each.final_output is not None}
+    engine.close()
+    assert list(finished) == [numbers[2], numbers[0], numbers[1]]
+    for number in numbers[:2]:
+        _check(base, finished[number], ids, _log_probs(base.model, ids))
+
+
+def test_a_token_that_only_the_tokenizer_has_is_refused(base: BaseModel) -> None:
+    tokenizer = copy.deepcopy(base.tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    larger = replace(base, tokenizer=tokenizer)
+    ids = [len(base.tokenizer)]
+    text = "yes<image>"
+    for request in (
+        GenerationRequest(prompt_token_ids=ids),
+        GenerationRequest(text=text),
+        GenerationRequest(messages=(("user", text),)),
+    ):
+        with pytest.raises(ModelError, match=f"the model has 0 to {ids[0] - 1}"):
+            _score(larger, [request])

@@ -40,7 +40,7 @@ class Completion:
 
 def state(**changes: Any) -> Any:
     request = GenerationRequest(text="Habari", **({"max_tokens": 50} | changes))
-    return InputProcessor(TOKENIZER, 100).make_state(request, ())
+    return InputProcessor(TOKENIZER, 100, len(TOKENIZER)).make_state(request, ())
 
 
 def ids(text: str) -> list[int]:

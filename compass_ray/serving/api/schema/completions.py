@@ -16,8 +16,9 @@ from compass_ray.serving.api.schema.logprobs import CompletionLogprobs
 from compass_ray.texts import is_blank
 
 Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS, json_schema_extra={"pattern": r"\S"})]
-TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=MAX_CHARACTERS)]
-_Several = Field(min_length=1, max_length=256)
+# Only one error is reported; collecting all errors of a body can take seconds and gigabytes.
+TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=MAX_CHARACTERS, fail_fast=True)]
+_Several = Field(min_length=1, max_length=256, fail_fast=True)
 Prompt = Text | Annotated[list[Text], _Several] | TokenIds | Annotated[list[TokenIds], _Several]
 
 

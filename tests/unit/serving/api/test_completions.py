@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
+from compass_ray.serving.api.schema.completions import CompletionRequest
 from compass_ray.serving.inference.backend import GenerationRequest
 from tests.unit.serving.api.endpoint import TRYING, Endpoint, chunks
 
@@ -53,6 +55,13 @@ def test_an_echo_starts_with_the_prompt_and_its_scores(endpoint: Endpoint) -> No
     assert logprobs["top_logprobs"][0] is None
     assert logprobs["text_offset"] == [0, 2, 9, 13, 16]
     assert endpoint.complete(echo=True).json()["choices"][0]["logprobs"] is None
+
+
+@pytest.mark.parametrize("prompt", [["x"] * 1000, [["x"] * 1000], [[{}]] * 200, [["x"]] * 200])
+def test_a_list_of_wrong_tokens_has_few_errors(prompt: list[object]) -> None:
+    with pytest.raises(ValidationError) as raised:
+        CompletionRequest.model_validate({"prompt": prompt, "model": "sw"})
+    assert raised.value.error_count() < 10
 
 
 @pytest.mark.parametrize("prompt", [[3, 4], [[3, 4]]])

@@ -147,14 +147,14 @@ def _evaluate_all(
     pool = ray_session.open_actor_pool(HarnessWorker, config.resources, len(pending), run.uri, config.model_dump(mode="json"))
     for task in pending:  # sorted by language, then method: an adapter is read once for its tasks
         pool.submit(lambda actor, call: actor.evaluate.remote(*call), task)
-    messages: dict[str, None] = {}
+    messages, complete = dict[str, None](), set[HarnessTask]()
     for done in range(len(pending)):
         try:
-            pool.get_next_unordered()
+            complete.add(pool.get_next_unordered())
         except ray.exceptions.RayError as error:
             messages[ray_session.user_message(error)] = None
         progress("eval", total - len(pending) + done + 1, total)
-    failed = dict.fromkeys(each.language for each, _ in pending if not _artifact(run, each).manifest())
+    failed = dict.fromkeys(each.language for each, _ in pending if each not in complete)
     if failed:
         raise LanguagesFailedError({language: f"evaluation: {'; '.join(messages)}" for language in failed})
 
@@ -216,8 +216,8 @@ class HarnessWorker:
         torch.set_num_threads(self.config.resources.threads_per_worker)
         self.base = load_base(self.config.train)
 
-    def evaluate(self, task: HarnessTask, identity: Identity) -> None:
-        """Evaluate one task and publish its results."""
+    def evaluate(self, task: HarnessTask, identity: Identity) -> HarnessTask:
+        """Evaluate one task and publish its results. Returns the task."""
         from compass_ray.models.devices import device_name
 
         started, layout = time.monotonic(), task_layouts().get(task.task)
@@ -232,6 +232,7 @@ class HarnessWorker:
         record = self._write(writer, task, layout, names, results)
         metrics = {**record.to_json(), "seconds": round(time.monotonic() - started, 2)}
         writer.publish(metrics, host_cpus=os.cpu_count(), device=device_name(self.base.device))
+        return task
 
     @contextmanager
     def _task_folder(self, task: HarnessTask, layout: TaskLayout | None) -> Iterator[tuple[Path, tuple[str, ...]]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from compass_ray import ray_session, schemas
-from compass_ray.artifacts import FingerprintMismatchError, LanguagesFailedError, RunDir
+from compass_ray.artifacts import FingerprintMismatchError, Identity, LanguagesFailedError, RunDir
 from compass_ray.config import ConfigError, RunConfig, with_overrides
 from compass_ray.records.harness import HarnessRecord
 from compass_ray.stages import harness
@@ -84,6 +84,23 @@ def test_a_failed_task_names_its_language(no_ray: None, config: RunConfig, run: 
     task = plan(config, run, tasks=["another"], methods=["base"], data={})
     with pytest.raises(LanguagesFailedError, match="sw: evaluation: no memory"):
         run_tasks(config, run, task)
+
+
+def test_a_failed_repetition_is_an_error(no_ray: None, config: RunConfig, run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def evaluate(worker: HarnessWorker, task: HarnessTask, identity: Identity) -> HarnessTask:
+        if task.task == "fails":
+            raise ray.exceptions.RayError("no memory")
+        run.harness(task.method, task.language, task.task).begin(identity).publish({})
+        return task
+
+    monkeypatch.setattr(HarnessWorker, "evaluate", evaluate)
+    wanted = [HarnessTask(task, "base", "sw", None) for task in ("fails", "works")]
+    run.harness("base", "sw", "fails").begin(harness.identify(config, run, wanted[0])).publish({})
+    run_tasks(config, run, wanted[1:], force=True)
+    with pytest.raises(LanguagesFailedError, match="sw: evaluation: no memory"):
+        run_tasks(config, run, wanted, force=True)
 
 
 def test_methods_versions_and_names_by_language(config: RunConfig, run: RunDir) -> None:

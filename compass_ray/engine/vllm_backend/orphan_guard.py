@@ -71,7 +71,7 @@ def guard(mark: str, folder: Path) -> None:
 def _kill(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
+    except OSError:  # it has ended, or belongs to another user
         return
 
 

@@ -59,5 +59,13 @@ def test_a_guard_that_is_ended_has_cleaned_up(tmp_path: Path, monkeypatch: pytes
     assert not (tmp_path / "adapters").exists()
 
 
+def test_a_process_that_cannot_be_killed_does_not_end_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(orphan_guard.os, "kill", refuse)
+    orphan_guard._kill(1)
+
+
 def test_other_processes_are_not_found() -> None:
     assert not orphan_guard.find_marked("no-process-has-this-mark", os.getpid())

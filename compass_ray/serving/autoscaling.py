@@ -6,6 +6,7 @@ first. The configuration sets the maximum number of replicas.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def replica_options(config: RunConfig) -> dict[str, Any]:
     if config.serve.engine != "vllm":
         return {"ray_actor_options": options}
     if vllm.python:
-        options["runtime_env"] = {"py_executable": str(Path(vllm.python).expanduser().absolute())}
+        options["runtime_env"] = {"py_executable": shlex.quote(str(Path(vllm.python).expanduser().absolute()))}  # for a shell
     if vllm.arguments.get("distributed_executor_backend") != "ray":
         return {"ray_actor_options": options}
     options["num_gpus"] = 0  # the actors of vLLM take them

@@ -43,6 +43,11 @@ def test_a_replica_with_vllm_runs_in_its_own_python() -> None:
     assert "placement_group_bundles" not in options
 
 
+def test_a_python_in_a_folder_with_spaces_is_one_word_of_the_shell() -> None:
+    options = _vllm_options("serve.vllm.python='/opt/my $env/bin/python'")
+    assert options["ray_actor_options"]["runtime_env"] == {"py_executable": "'/opt/my $env/bin/python'"}
+
+
 def test_serve_accepts_a_placement_group_for_tensor_parallelism_over_machines() -> None:
     from ray import serve
 

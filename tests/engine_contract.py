@@ -220,11 +220,12 @@ class EngineContract:
         assert output.text == full[: full.index(stop)] == "".join(delta.text for delta in recorder.deltas)
         assert output.finish_reason == "stop"
 
+    @pytest.mark.parametrize("seed", [1, -1])
     def test_a_seed_gives_the_same_reply_beside_any_neighbours(
-        self, engine: GenerationEngine, contract_models: ContractModels
+        self, engine: GenerationEngine, contract_models: ContractModels, seed: int
     ) -> None:
         name = contract_models.adapters[0]
-        warm = [plain(PROMPTS[0], name, temperature=2.0, seed=seed) for seed in (1, 2, 1)]
+        warm = [plain(PROMPTS[0], name, temperature=2.0, seed=each) for each in (seed, 2, seed)]
         [alone] = ask(engine, warm[:1])
         first, second, third, *_ = ask(engine, [*warm, *(plain(prompt, temperature=1.0, seed=9) for prompt in PROMPTS)])
         assert alone.text == first.text == third.text != second.text

@@ -16,6 +16,8 @@ from compass_ray.engine.vllm_backend.errors import GenerationFailedError
 
 _COMPLETE = ("stop", "length")
 """vLLM's reasons of a complete reply. Others are an abort, an error or a repetition."""
+_SEEDS = 1 << 63
+"""Seeds are mapped into this range. vLLM takes the seed -1 for none."""
 
 
 def sampling_arguments(request: GenerationRequest, end_token_ids: Iterable[int]) -> dict[str, Any]:
@@ -27,7 +29,7 @@ def sampling_arguments(request: GenerationRequest, end_token_ids: Iterable[int])
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
         "top_p": request.top_p,
-        "seed": request.seed,
+        "seed": None if request.seed is None else request.seed % _SEEDS,
         "logprobs": request.logprobs or 0,
         "stop_token_ids": sorted(end_token_ids),
         "detokenize": False,

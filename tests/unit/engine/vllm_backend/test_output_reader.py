@@ -100,3 +100,9 @@ def test_the_loss_of_each_token_is_always_requested_and_end_tokens_are_the_templ
     arguments = sampling_arguments(GenerationRequest(text="x", temperature=0.7, seed=3), {7, 2})
     assert (arguments["logprobs"], arguments["stop_token_ids"], arguments["seed"]) == (0, [2, 7], 3)
     assert sampling_arguments(GenerationRequest(text="x", logprobs=4), {2})["logprobs"] == 4
+
+
+@pytest.mark.parametrize("seed", [-1, -(1 << 62), (1 << 64) - 1])
+def test_no_seed_is_vllm_s_word_for_none(seed: int) -> None:
+    assert sampling_arguments(GenerationRequest(text="x", seed=seed), {2})["seed"] >= 0
+    assert sampling_arguments(GenerationRequest(text="x"), {2})["seed"] is None

@@ -1,7 +1,8 @@
 """Resident adapters of vLLM and the requests that use them.
 
 vLLM removes an adapter at once, also under running requests, and it knows an adapter by an integer. So each load gets a new
-integer, and an unloaded adapter stays resident until its last request ends. Not thread-safe; calls nothing.
+integer, and an unloaded adapter stays resident until its last request ends. A number counts as resident from its reservation
+until vLLM has removed the adapter. Not thread-safe; calls nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class AdapterLeases:
         self.max_resident = max_resident
         self._numbers = itertools.count(1)
         self._by_name: dict[str, ResidentAdapter] = {}
-        self._resident: dict[int, ResidentAdapter] = {}
+        self._resident: set[int] = set()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -46,7 +47,7 @@ class AdapterLeases:
         return tuple(sorted(self._by_name))
 
     def reserve(self) -> int:
-        """The number of the next adapter.
+        """The number of the next adapter, which counts as resident until `forget`.
 
         Raises:
             ModelError: as many are resident as vLLM keeps.
@@ -56,12 +57,14 @@ class AdapterLeases:
                 f"{len(self._resident)} adapters are resident, and vLLM keeps at most {self.max_resident}; "
                 f"raise max_cpu_loras in serve.vllm.arguments"
             )
-        return next(self._numbers)
+        number = next(self._numbers)
+        self._resident.add(number)
+        return number
 
     def add(self, adapter: ResidentAdapter) -> ResidentAdapter | None:
-        """Offer a resident adapter under its name. Return the one that it replaces if that can be removed now."""
+        """Offer a loaded adapter under its name. Return the one that it replaces if that can be removed now."""
         replaced = self._by_name.get(adapter.name)
-        self._by_name[adapter.name] = self._resident[adapter.number] = adapter
+        self._by_name[adapter.name] = adapter
         return self._retire(replaced) if replaced else None
 
     def unload(self, name: str) -> ResidentAdapter | None:
@@ -91,16 +94,18 @@ class AdapterLeases:
         if adapter is None:
             return None
         adapter.leases -= 1
-        return self._forget_unused(adapter)
+        return adapter if adapter.is_removable else None
+
+    def forget(self, number: int) -> None:
+        """Count an adapter no longer, because vLLM does not have it."""
+        self._resident.discard(number)
 
     def _find(self, name: str) -> ResidentAdapter:
         if name not in self._by_name:
             raise ModelError(f"adapter {name!r} is not loaded; loaded: {', '.join(self.names) or 'none'}")
         return self._by_name[name]
 
-    def _retire(self, adapter: ResidentAdapter) -> ResidentAdapter | None:
+    @staticmethod
+    def _retire(adapter: ResidentAdapter) -> ResidentAdapter | None:
         adapter.is_retired = True
-        return self._forget_unused(adapter)
-
-    def _forget_unused(self, adapter: ResidentAdapter) -> ResidentAdapter | None:
-        return self._resident.pop(adapter.number) if adapter.is_removable else None
+        return adapter if adapter.is_removable else None

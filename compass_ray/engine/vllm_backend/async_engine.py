@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _STOPPED = "The engine vLLM is stopped."
 _STOP_SECONDS = 30.0
+_WARM_UP_SECONDS = 600.0
+_POLL_SECONDS = 0.5
+"""How often a call of vLLM's checks whether its process lives."""
 
 
 class VLLMEngine:
@@ -46,7 +49,7 @@ class VLLMEngine:
         """Start vLLM, which takes 10 seconds or more. ``base`` has no weights (`models.base_model.load_base_without_weights`).
 
         Raises:
-            ModelError: vLLM does not start with these arguments.
+            ModelError: vLLM does not start with these arguments, or does not generate.
         """
         self.steps = self.requests = 0
         self._is_stopped = False
@@ -55,6 +58,7 @@ class VLLMEngine:
         self._input_processor = InputProcessor(base.tokenizer, arguments["max_model_len"], count_embeddings(base))
         self._leases = AdapterLeases(arguments["max_cpu_loras"])
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._loads: set[asyncio.Task[None]] = set()
         self._removals: set[asyncio.Task[None]] = set()
         self._stepped: set[int] = set()
         self._folder = Path(tempfile.mkdtemp(prefix="compass-vllm-"))
@@ -64,9 +68,13 @@ class VLLMEngine:
         self._thread.start()
         try:
             self._llm = self._run(_open_llm(arguments)).result()
-            self._warm_up()
         except BaseException:
             self._close()
+            raise
+        try:
+            self._warm_up()
+        except BaseException:
+            self.stop()
             raise
 
     @property
@@ -84,12 +92,17 @@ class VLLMEngine:
         return self._input_processor.tokenize(request)
 
     def load(self, name: str, folder: Path) -> None:
-        """Load an adapter. ModelError if it does not fit the base model, or if vLLM refuses it; then nothing changes."""
+        """Load an adapter.
+
+        Raises:
+            ModelError: it does not fit the base model, or vLLM refuses it; then nothing changes.
+            EngineStoppedError: vLLM is stopped, or its process ended.
+        """
         try:
             check_adapter(self._base.model, read_adapter(folder))
         except ModelError as error:
             raise ModelError(str(error) if str(folder) in str(error) else f"{folder}: {error}") from None
-        self._run(self._load(name, folder)).result()
+        self._run(self._track_load(name, folder)).result()
 
     def unload(self, name: str) -> None:
         """Unload an adapter. Active requests continue to use it."""
@@ -105,19 +118,29 @@ class VLLMEngine:
             self._loop.call_soon_threadsafe(self._cancel, request_id)
 
     def stop(self) -> None:
-        """Stop vLLM's processes. Active requests fail."""
-        if not self._loop.is_closed():
+        """Stop vLLM's processes. Active requests and loads fail."""
+        if self._loop.is_closed():
+            return
+        try:
             self._run(self._stop()).result(_STOP_SECONDS)
+        except Exception as error:
+            logger.warning("engine: vLLM does not stop by itself, ending its processes: %s", _first_line(error))
+        finally:
             self._close()
 
     def _warm_up(self) -> None:
         """Generate once, greedily and sampled, so that what vLLM compiles at its first token delays no reply."""
-        for temperature in (0.0, 1.0):
-            request = GenerationRequest(prompt_token_ids=[0, 1], max_tokens=2, temperature=temperature, top_p=0.9)
-            done: Future[GenerationOutput] = Future()
-            self.submit(request, partial(_resolve, done)).result()
-            done.result()
+        try:
+            for temperature in (0.0, 1.0):
+                self._reply(GenerationRequest(prompt_token_ids=[0, 1], max_tokens=2, temperature=temperature, top_p=0.9))
+        except Exception as error:
+            raise ModelError(f"vLLM does not generate: {_first_line(error)}; its log has the details") from error
         self.steps = self.requests = 0
+
+    def _reply(self, request: GenerationRequest) -> GenerationOutput:
+        done: Future[GenerationOutput] = Future()
+        self.submit(request, partial(_resolve, done)).result(_WARM_UP_SECONDS)
+        return done.result(_WARM_UP_SECONDS)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine in the engine thread."""
@@ -128,23 +151,52 @@ class VLLMEngine:
             return stopped
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    async def _load(self, name: str, folder: Path) -> None:
-        adapter = ResidentAdapter(self._leases.reserve(), name, "")
-        adapter.folder = str(await asyncio.to_thread(_copy_adapter, folder, self._folder / str(adapter.number)))
+    async def _track_load(self, name: str, folder: Path) -> None:
+        """Load in a task that `stop` can cancel."""
+        self._raise_if_stopped()
+        task = asyncio.create_task(self._load(name, folder))
+        self._loads.add(task)
+        task.add_done_callback(self._loads.discard)
         try:
-            if not await self._llm.add_lora(_lora_request(adapter)):
+            await task
+        except asyncio.CancelledError:
+            raise EngineStoppedError(_STOPPED) from None
+
+    async def _load(self, name: str, folder: Path) -> None:
+        if self._removals:  # they make room
+            await asyncio.wait(self._removals)
+        number = self._leases.reserve()
+        adapter = ResidentAdapter(number, name, str(self._folder / str(number)))
+        try:
+            await asyncio.to_thread(_copy_adapter, folder, Path(adapter.folder))
+            if not await self._call(self._llm.add_lora(_lora_request(adapter))):
                 raise AdapterRefusedError("vLLM does not load it")
         except Exception as error:
             await self._remove(adapter)
+            self._raise_if_stopped()
             raise AdapterRefusedError(f"{folder}: {_first_line(error)}") from None
         self._remove_later(self._leases.add(adapter))
+
+    async def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await a call of vLLM's. The call itself never ends if vLLM's process ends first."""
+        call = asyncio.ensure_future(work)
+        try:
+            while not call.done():
+                self._raise_if_stopped()
+                await asyncio.wait([call], timeout=_POLL_SECONDS)
+            return call.result()
+        finally:
+            call.cancel()
+
+    def _raise_if_stopped(self) -> None:
+        if not self.is_healthy:
+            raise EngineStoppedError(_STOPPED)
 
     async def _unload(self, name: str) -> None:
         self._remove_later(self._leases.unload(name))
 
     async def _submit(self, request: GenerationRequest, sink: OutputSink) -> int:
-        if not self.is_healthy:
-            raise EngineStoppedError(_STOPPED)
+        self._raise_if_stopped()
         if request.blend is not None:
             raise ModelError(BLEND_REFUSED)
         if request.echo and request.logprobs is not None:
@@ -152,10 +204,10 @@ class VLLMEngine:
         adapter = self._leases.acquire(request.adapter)
         try:
             state = self._input_processor.make_state(request, ())
-        except ModelError:
+            arguments = sampling_arguments(request, self._end_token_ids)
+        except BaseException:
             self._remove_later(self._leases.release(adapter))
             raise
-        arguments = sampling_arguments(request, self._end_token_ids)
         self._tasks[state.request_id] = asyncio.create_task(self._answer(state, arguments, adapter, sink))
         self.requests += 1
         return state.request_id
@@ -222,24 +274,28 @@ class VLLMEngine:
 
     async def _remove(self, adapter: ResidentAdapter) -> None:
         try:
-            await self._llm.remove_lora(adapter.number)
+            await self._call(self._llm.remove_lora(adapter.number))
+            self._leases.forget(adapter.number)
         except Exception as error:
             logger.warning("engine: vLLM cannot remove adapter %s: %s", adapter.name, _first_line(error))
         shutil.rmtree(adapter.folder, ignore_errors=True)
 
     async def _stop(self) -> None:
         self._is_stopped = True
-        for task in self._tasks.values():
+        await asyncio.sleep(0)  # a task that is cancelled before its first step never tells its client
+        tasks = [*self._tasks.values(), *self._loads, *self._removals]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), *self._removals, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._llm.shutdown()
 
     def _close(self) -> None:
-        """End the thread and, by the guard, every process of vLLM."""
+        """End the thread and, by the guard, every process of vLLM. A thread that vLLM blocks is left."""
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._thread.join(_STOP_SECONDS)
         end_guard(self._guard)
+        if not self._thread.is_alive():
+            self._loop.close()
 
 
 def _resolve(done: Future[GenerationOutput], output: OutputDelta | GenerationOutput | Exception) -> None:
@@ -250,11 +306,18 @@ def _resolve(done: Future[GenerationOutput], output: OutputDelta | GenerationOut
         done.set_result(output)
 
 
-def _copy_adapter(source: Path, target: Path) -> Path:
-    target.mkdir(parents=True)
-    for name in (CONFIG_NAME, WEIGHTS_NAME):
-        shutil.copyfile(source / name, target / name)
-    return target
+def _copy_adapter(source: Path, target: Path) -> None:
+    """Copy the files of an adapter.
+
+    Raises:
+        ModelError: they cannot be copied.
+    """
+    try:
+        target.mkdir(parents=True)
+        for name in (CONFIG_NAME, WEIGHTS_NAME):
+            shutil.copyfile(source / name, target / name)
+    except OSError as error:
+        raise ModelError(f"it cannot be copied to {target.parent}: {error.strerror or error}") from None
 
 
 def _first_line(error: BaseException) -> str:
@@ -267,11 +330,14 @@ async def _open_llm(arguments: Mapping[str, Any]) -> Any:
     Raises:
         ModelError: it does not start.
     """
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.v1.engine.async_llm import AsyncLLM
-
     try:
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+    except ModuleNotFoundError as error:
+        missing = f"this Python has no module {error.name}"
+        raise ModelError(f"vLLM does not start: {missing}; set serve.vllm.python to the Python of its environment") from error
     except Exception as error:
         raise ModelError(f"vLLM does not start: {_first_line(error)}; its log has the details") from error
 

@@ -9,7 +9,7 @@ ECHO_REFUSED = "vLLM does not score prompts here; send echo without logprobs, or
 
 
 class AdapterRefusedError(ModelError):
-    """vLLM does not load an adapter; the message has its reason."""
+    """An adapter cannot be loaded into vLLM; the message has the reason."""
 
 
 class GenerationFailedError(RuntimeError):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from compass_ray.artifacts import RunDir
+from compass_ray.engine.protocol import EngineStoppedError
 from compass_ray.registry import AdapterName, Catalogue, RegistryError, verify_servable
 from compass_ray.serving.inference.backend import AdapterUnavailableError
 
@@ -122,6 +123,7 @@ class AdapterHost:
 
         Raises:
             AdapterUnavailableError: it is missing, damaged, or trained on another base model.
+            EngineStoppedError: the engine has stopped. That is no fault of the adapter.
         """
         self._last_used[name] = self.clock()  # before loading, because unused adapters are unloaded
         with self._load_lock:
@@ -151,6 +153,8 @@ class AdapterHost:
             verify_servable(self.run, name)
             with self.run.adapter(name.language, name.version).local_folder() as folder:
                 self.loader.load(text, folder)
+        except EngineStoppedError:
+            raise
         except Exception as error:  # a failure of one adapter must not affect the others
             reason = str(error) if isinstance(error, RegistryError) else f"{name} cannot be loaded: {error}"
             logger.warning("engine: cannot load adapter language=%s version=%s: %s", name.language, name.version, reason)

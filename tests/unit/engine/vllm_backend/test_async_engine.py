@@ -6,7 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,22 +38,40 @@ WORDS = ("Nairobi", " is", " the", " capital")
 
 @dataclass
 class ScriptedLLM:
-    """Stands for ``AsyncLLM``: replies with fixed words, one in each step; the prompt ``[9]`` waits, ``[8]`` fails."""
+    """Stands for ``AsyncLLM``: replies with fixed words, one in each step.
+
+    The prompt ``[9]`` waits until the process dies, ``[8]`` fails. A call that ``hangs`` never ends.
+    """
 
     events: list[str] = field(default_factory=list)
     errored: bool = False
     refusal: str = ""
+    hangs: str = ""
+    hanging: threading.Event = field(default_factory=threading.Event)
+    death: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def die(self) -> None:
+        """Be as after the end of vLLM's process: open requests fail, open calls never end."""
+        self.errored = True
+        self.death.set()
 
     async def add_lora(self, lora: Any) -> bool:
         assert all((Path(lora.folder) / name).is_file() for name in ("adapter_config.json", "adapter_model.safetensors"))
         self.events.append(f"add {lora.name}")
+        await self._hang("add_lora")
         if self.refusal:
             raise RuntimeError(f"{self.refusal}\nmore lines")
         return True
 
     async def remove_lora(self, number: int) -> bool:
         self.events.append(f"remove {number}")
+        await self._hang("remove_lora")
         return True
+
+    async def _hang(self, call: str) -> None:
+        if call == self.hangs:
+            self.hanging.set()
+            await asyncio.Event().wait()
 
     async def generate(
         self, prompt: Mapping[str, Any], params: Mapping[str, Any], request_id: str, lora_request: Any
@@ -71,7 +93,8 @@ class ScriptedLLM:
 
     async def _hold(self, prompt: list[int]) -> None:
         if prompt == [9]:
-            await asyncio.Event().wait()
+            await self.death.wait()
+            raise RuntimeError("EngineCore encountered an issue")
         if prompt == [8]:
             raise RuntimeError("a kernel failed\nmore lines")
         await asyncio.sleep(0)
@@ -96,13 +119,20 @@ def base() -> BaseModel:
 
 
 @pytest.fixture
-def engine(llm: ScriptedLLM, base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> Iterator[VLLMEngine]:
+def patched(llm: ScriptedLLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripted vLLM instead of the installed one."""
+
     async def open_llm(arguments: Mapping[str, Any]) -> ScriptedLLM:
         return llm
 
     monkeypatch.setattr(async_engine, "_open_llm", open_llm)
     monkeypatch.setattr(async_engine, "_sampling_params", dict)
     monkeypatch.setattr(async_engine, "_lora_request", lambda adapter: adapter)
+    monkeypatch.setattr(async_engine, "_POLL_SECONDS", 0.01)
+
+
+@pytest.fixture
+def engine(llm: ScriptedLLM, base: BaseModel, patched: None) -> Iterator[VLLMEngine]:
     opened = VLLMEngine(base, ARGUMENTS)
     settle(opened)
     llm.events.clear()  # of the first replies
@@ -131,7 +161,7 @@ def settle(engine: VLLMEngine) -> None:
 
 def test_a_reply_is_read_to_its_end(engine: VLLMEngine) -> None:
     _, recorder = submit(engine, request())
-    assert recorder.final().finish_reason == "length" or True
+    assert recorder.final().finish_reason == "length"
     assert "".join(delta.text for delta in recorder.deltas) == "".join(WORDS)
     assert (engine.requests, engine.is_healthy) == (1, True)
     assert engine.steps >= 1
@@ -183,12 +213,146 @@ def test_a_failed_request_fails_alone_with_an_error_that_any_process_can_read(en
     assert isinstance(other.final(), GenerationOutput)
 
 
-def test_a_dead_engine_refuses_and_fails_its_requests(engine: VLLMEngine, llm: ScriptedLLM) -> None:
-    recorder = Recorder()
-    llm.errored = True
+def test_a_dead_engine_refuses_and_fails_its_requests(
+    engine: VLLMEngine, llm: ScriptedLLM, make_adapter: Callable[[str], Path]
+) -> None:
+    _, active = submit(engine, request(9))
+    active.first()
+    engine._run(llm.die()).result(10)
+    with pytest.raises(EngineStoppedError):
+        active.final()
     assert not engine.is_healthy
     with pytest.raises(EngineStoppedError):
-        engine.submit(request(), recorder.put).result(10)
+        engine.submit(request(), Recorder().put).result(10)
+    with pytest.raises(EngineStoppedError):
+        engine.load("sw@v0001", make_adapter("sw"))
+
+
+@pytest.fixture
+def start_load(engine: VLLMEngine, make_adapter: Callable[[str], Path]) -> Iterator[Callable[[], Future[None]]]:
+    with ThreadPoolExecutor(1) as pool:
+        yield lambda: pool.submit(engine.load, "sw@v0001", make_adapter("sw"))
+
+
+def test_a_load_ends_when_the_process_dies_during_it(
+    engine: VLLMEngine, llm: ScriptedLLM, start_load: Callable[[], Future[None]]
+) -> None:
+    llm.hangs = "add_lora"
+    loading = start_load()
+    assert llm.hanging.wait(10)
+    engine._run(llm.die()).result(10)
+    with pytest.raises(EngineStoppedError):
+        loading.result(10)
+
+
+def test_a_refusal_by_a_dead_process_is_no_fault_of_the_adapter(
+    engine: VLLMEngine, llm: ScriptedLLM, make_adapter: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def add_lora(lora: Any) -> bool:
+        await llm.die()
+        raise RuntimeError("EngineCore encountered an issue")
+
+    monkeypatch.setattr(llm, "add_lora", add_lora)
+    with pytest.raises(EngineStoppedError):
+        engine.load("sw@v0001", make_adapter("sw"))
+
+
+def test_a_stop_ends_loads_and_removals(
+    engine: VLLMEngine, llm: ScriptedLLM, make_adapter: Callable[[str], Path], start_load: Callable[[], Future[None]]
+) -> None:
+    engine.load("hi@v0001", make_adapter("hi"))
+    llm.hangs = "add_lora"
+    loading = start_load()
+    assert llm.hanging.wait(10)
+    llm.hangs = "remove_lora"
+    engine.unload("hi@v0001")
+    engine.stop()
+    with pytest.raises(EngineStoppedError):
+        loading.result(10)
+    assert llm.events[-1] == "shutdown"
+    assert not engine._folder.exists()
+
+
+def test_a_stop_directly_after_a_request_fails_it(engine: VLLMEngine) -> None:
+    recorder = Recorder()
+
+    async def submit_and_stop() -> None:
+        await engine._submit(request(9), recorder.put)
+        await engine._stop()
+
+    engine._run(submit_and_stop()).result(10)
+    with pytest.raises(EngineStoppedError):
+        recorder.final()
+
+
+def test_a_failed_shutdown_still_ends_the_thread_and_the_processes(
+    engine: VLLMEngine, llm: ScriptedLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("cannot")
+
+    monkeypatch.setattr(llm, "shutdown", fail)
+    engine.stop()
+    assert not engine._thread.is_alive()
+    assert not engine._folder.exists()
+
+
+def test_a_failed_copy_leaves_no_folder(
+    engine: VLLMEngine, llm: ScriptedLLM, make_adapter: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = make_adapter("sw")
+    for _ in range(ARGUMENTS["max_cpu_loras"] + 1):
+        with monkeypatch.context() as full:
+            full.setattr(async_engine.shutil, "copyfile", fail)
+            with pytest.raises(ModelError, match=r"sw.*cannot be copied to .*: No space left on device"):
+                engine.load("sw@v0001", folder)
+    assert not list(engine._folder.iterdir())
+    engine.load("sw@v0001", folder)
+    assert engine.names == ("sw@v0001",)
+
+
+def test_a_replaced_adapter_makes_room_before_the_next_load(engine: VLLMEngine, make_adapter: Callable[[str], Path]) -> None:
+    folder = make_adapter("sw")
+    for _ in range(3 * ARGUMENTS["max_cpu_loras"]):
+        engine.load("sw@v0001", folder)
+    settle(engine)
+    assert len(list(engine._folder.iterdir())) == 1
+
+
+def test_a_request_that_cannot_be_made_keeps_no_adapter(
+    engine: VLLMEngine, llm: ScriptedLLM, make_adapter: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*values: Any) -> None:
+        raise TypeError("unexpected")
+
+    engine.load("sw@v0001", make_adapter("sw"))
+    monkeypatch.setattr(async_engine, "sampling_arguments", fail)
+    with pytest.raises(TypeError):
+        submit(engine, request(adapter="sw@v0001"))
+    engine.unload("sw@v0001")
+    settle(engine)
+    assert llm.events[-1] == "remove 1"
+
+
+def test_an_engine_that_does_not_generate_is_an_error_of_the_model(
+    llm: ScriptedLLM, base: BaseModel, patched: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(prompt: list[int]) -> None:
+        raise RuntimeError("no kernel image")
+
+    monkeypatch.setattr(llm, "_hold", fail)
+    with pytest.raises(ModelError, match=r"^vLLM does not generate: no kernel image; its log"):
+        VLLMEngine(base, ARGUMENTS)
+    assert llm.events[-1] == "shutdown"
+
+
+def test_an_environment_without_vllm_is_named(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(ModelError, match=r"no module vllm.*set serve\.vllm\.python"):
+        VLLMEngine(base, ARGUMENTS)
 
 
 def test_an_engine_that_does_not_start_leaves_no_folder(base: BaseModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from compass_ray import registry
 from compass_ray.artifacts import RunDir
+from compass_ray.engine.protocol import EngineStoppedError
 from compass_ray.registry import Catalogue
 from compass_ray.serving.engine_host import adapter_sync
 from compass_ray.serving.engine_host.adapter_sync import AdapterHost, HostState, merge_host_state
@@ -89,6 +90,19 @@ def test_a_repaired_version_is_loaded_after_the_retry_delay(
     clock.now += adapter_sync.RETRY_SECONDS
     assert _sync(host) == {"sw": "v0001"}
     assert host.problems == {}
+
+
+def test_a_stopped_engine_is_no_problem_of_an_adapter(
+    host: AdapterHost, residents: Residents, make_adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str, folder: Path) -> None:
+        raise EngineStoppedError("stopped")
+
+    make_adapter("sw", "v0001")
+    monkeypatch.setattr(residents, "load", fail)
+    with pytest.raises(EngineStoppedError):
+        host.ensure_loaded("sw@v0001")
+    assert not host.problems
 
 
 def test_a_requested_version_is_loaded_on_demand_and_a_missing_one_is_refused(

@@ -15,7 +15,7 @@ from compass_ray.artifacts.contained_path import require_contained
 from compass_ray.artifacts.errors import ArtifactError
 from compass_ray.artifacts.files import Files
 from compass_ray.artifacts.filesystem import open_filesystem
-from compass_ray.artifacts.manifest import MANIFEST
+from compass_ray.artifacts.manifest import MANIFEST, content_hash
 from compass_ray.artifacts.object_store import ConditionalObjectStore, supports_conditional_put, wrap_store_errors
 from compass_ray.artifacts.private_files import make_private_folder
 from compass_ray.artifacts.write_errors import explain_write_errors
@@ -107,6 +107,11 @@ class RunDir:
     def shown_uri(self) -> str:
         """The URI without credentials, for texts and records."""
         return redact(self.uri)
+
+    @property
+    def public_id(self) -> str:
+        """A hash of the URI: a service names its run by it to clients without an API key."""
+        return content_hash("run", self.shown_uri)
 
     def list_files(self) -> dict[str, int]:
         """Size in bytes of every file of the run, by path relative to it."""

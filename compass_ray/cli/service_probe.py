@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 _KEY_VARIABLE = "COMPASS_API_KEY"
 _PROBE_SECONDS = 1.0
+_RUN_HEADER = "x-compass-run"
+"""The header of ``/healthz`` with the `RunDir.public_id` of the served run."""
 
 
 def auth_headers(key: str | None = None) -> dict[str, str]:
@@ -21,7 +23,10 @@ def auth_headers(key: str | None = None) -> dict[str, str]:
 
 
 def find_service(run: RunDir, config: RunConfig) -> str | None:
-    """The address of the service at the configured address of this machine, if it serves this run."""
+    """The address of the service at the configured address of this machine, if it serves this run.
+
+    The probe sends no API key, because another program can listen at the address.
+    """
     host = config.serve.host if config.serve.host not in ("0.0.0.0", "::") else "127.0.0.1"
     if not _is_open(host, config.serve.port):
         return None
@@ -29,11 +34,10 @@ def find_service(run: RunDir, config: RunConfig) -> str | None:
 
     address = f"http://{f'[{host}]' if ':' in host else host}:{config.serve.port}"
     try:
-        response = httpx.get(f"{address}/v1/compass/status", headers=auth_headers(), timeout=_PROBE_SECONDS)
-        served = response.json().get("run") if response.is_success else None
-    except (httpx.HTTPError, ValueError, AttributeError):
+        response = httpx.get(f"{address}/healthz", timeout=_PROBE_SECONDS)
+    except httpx.HTTPError:
         return None
-    return address if served == run.shown_uri else None
+    return address if response.headers.get(_RUN_HEADER) == run.public_id else None
 
 
 def _is_open(host: str, port: int) -> bool:

@@ -106,6 +106,7 @@ class Ingress:
             access_log=self.access_log,
             trust_request_id=True,
             report=self.read_report,
+            run_id=self.run.public_id,
         )
         return self.api
 

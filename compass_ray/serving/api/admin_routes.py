@@ -23,6 +23,8 @@ from compass_ray.translations import choose_language
 
 ReportSource = Callable[[], Awaitable[bytes | None]]
 """Returns the run's report as HTML; None if it was not written yet."""
+RUN_HEADER = "x-compass-run"
+"""The header of ``/healthz`` with the `RunDir.public_id` of the served run. Command-line clients find their service by it."""
 _STATUS = TypeAdapter(dict[str, Any])
 _METRICS = {"text/plain": {"schema": {"type": "string"}}}
 
@@ -36,15 +38,17 @@ def build_router(
     status: Callable[[], Awaitable[dict[str, Any]]],
     admission: ConcurrencyLimiter,
     report: ReportSource = no_report,
+    run_id: str = "",
 ) -> APIRouter:
-    """The routes of a service."""
+    """The routes of a service. ``run_id`` is the `RunDir.public_id` of its run."""
     routes = APIRouter()
 
     @routes.get("/healthz", responses=openapi.declare_responses(503))
-    async def health() -> dict[str, str]:
+    async def health(response: Response) -> dict[str, str]:
         """Whether the ingress accepts requests. Needs no key. ``down`` names parts that do not run, such as the monitor."""
         if admission.closed:
             raise errors.draining()
+        response.headers[RUN_HEADER] = run_id
         down = ", ".join(service.statistics.down)
         return {"status": "degraded", "down": down} if down else {"status": "ok"}
 

@@ -43,6 +43,7 @@ def build_api(
     *,
     trust_request_id: bool = False,
     report: admin_routes.ReportSource = admin_routes.no_report,
+    run_id: str = "",
 ) -> FastAPI:
     """The application of a service.
 
@@ -56,6 +57,7 @@ def build_api(
         access_log: records the requests.
         trust_request_id: whether a proxy sets ``x-request-id`` on requests and returns it with responses.
         report: returns the content of ``/report``. By default there is none.
+        run_id: `RunDir.public_id` of the served run.
 
     Returns:
         The application. ``state.admission.close()`` makes it refuse new requests while active ones finish.
@@ -91,7 +93,7 @@ def build_api(
     )
     api.state.admission = admission
     api.include_router(openai_routes.build_router(service))
-    api.include_router(admin_routes.build_router(service, status, admission, report))
+    api.include_router(admin_routes.build_router(service, status, admission, report, run_id))
     register_exception_handlers(api)
     absent = openapi.absent_statuses(keys=accepted.required, rate=bounds.requests_per_minute is not None, hosts=hosts is not None)
     api.openapi = lambda: openapi.build_schema(api, absent, keys=accepted.required)  # type: ignore[method-assign]

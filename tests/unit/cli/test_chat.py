@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-import json
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,7 @@ from compass_ray.serving.api.auth import ApiKeys
 from compass_ray.serving.api.key_source import hash_key
 from compass_ray.serving.inference.backend import StreamInterruptedError
 from tests.unit.command_line import Command, Done
-from tests.unit.serving.api.endpoint import Endpoint
+from tests.unit.serving.api.endpoint import RUN_ID, Endpoint
 from tests.unit.serving.api.running import Running, run_endpoint
 
 
@@ -129,7 +130,27 @@ def test_without_a_run_or_an_address_there_is_nobody_to_talk_to(compass_ray: Com
 def test_the_service_of_the_run_is_found_and_no_other(running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunDir(str(tmp_path / "mine"))
     config = load_run_config("atlas-test", overrides=[f"serve.port={running.url.rpartition(':')[2]}"])
-    served = json.loads(httpx.get(f"{running.url}/v1/compass/status", headers={"authorization": "Bearer sesame"}).text)["run"]
     assert find_service(run, config) is None
-    monkeypatch.setattr(RunDir, "shown_uri", served)
+    monkeypatch.setattr(RunDir, "public_id", RUN_ID)
     assert find_service(run, config) == running.url
+
+
+def test_a_stranger_at_the_address_gets_no_key(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        received = pool.submit(_receive_requests, listener)
+        config = load_run_config("atlas-test", overrides=[f"serve.port={listener.getsockname()[1]}"])
+        assert find_service(RunDir(str(tmp_path / "mine")), config) is None
+        request = received.result(10)
+    assert request.startswith(b"GET /healthz ")
+    assert b"sesame" not in request
+    assert b"authorization" not in request.lower()
+
+
+def _receive_requests(listener: socket.socket) -> bytes:
+    """The first request with content; each connection is answered with 200."""
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            if request := connection.recv(65536):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+                return request

@@ -34,6 +34,7 @@ from compass_ray.serving.routing.conversation import ConversationMemory
 from compass_ray.serving.routing.router import Router
 from tests.unit.fakes import Clock, WordIdentifier
 
+RUN_ID = "0123456789abcdef"
 LANGUAGES = ("sw", "de", "hi")
 CATALOGUE = Catalogue(
     live={"sw": "v0002"}, versions={"sw": ("target", "v0001", "v0002", "v0003"), "de": ("target",), "hi": ("v0001",)}
@@ -150,7 +151,12 @@ class Endpoint:
         self.service.catalogue = CATALOGUE
         self.state: dict[str, Any] = {"run": "<script>", "languages": {}, "requests": {}, "monitor": None}
         self.api: FastAPI = build_api(
-            self.service, self._status, keys=keys, hosts=hosts, limits=RequestLimits(request_timeout_s=timeout_s, **limits)
+            self.service,
+            self._status,
+            keys=keys,
+            hosts=hosts,
+            limits=RequestLimits(request_timeout_s=timeout_s, **limits),
+            run_id=RUN_ID,
         )
 
     async def _status(self) -> dict[str, Any]:

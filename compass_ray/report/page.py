@@ -42,8 +42,12 @@ from compass_ray.translations import translate as _
 PAGE = "index.html"
 _MONITOR = ("checks.jsonl", "decisions.jsonl")
 _SOURCES = (".py", ".j2", ".css", ".po")
-_NUMBER = re.compile(r"((?<![\w.])[+\u2212-]?\d[\d.,]*(?<!,)%?(?: \[[^\]\n]{1,40}\])?)")
-"""A number with its sign and its interval, such as ``+25.0 [+13.8, +34.4]``."""
+_NUMBER = re.compile(
+    r"((?<![\w.])[+\u2212-]?"
+    r"(?:\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?|\d(?:[\d.,:/\u2013-]*\d)?(?:e[+\u2212-]?\d+)?)"
+    r"%?(?: \[[^\]\n]{1,40}\])?)"
+)
+"""A number with its sign and its interval, such as ``+25.0 [+13.8, +34.4]``; a date with its time, a range or a fraction."""
 
 
 def build_report(run: RunDir, config: RunConfig) -> Manifest:

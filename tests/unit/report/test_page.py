@@ -230,6 +230,29 @@ def test_in_arabic_signs_and_intervals_keep_their_order() -> None:
     assert "<bdi" not in render("run", [section])
 
 
+@pytest.mark.parametrize(
+    "number",
+    [
+        "2026-12-01 10:25",
+        "2026-12-01 10:25:07",
+        "2026-12-01",
+        "22:00-06:00",
+        "3/4",
+        "5e-05",
+        "1.5e+3",
+        "10\u201320",
+        "1,005.5",
+        "7",
+    ],
+)
+def test_in_arabic_a_date_a_range_or_a_fraction_is_one_element(number: str) -> None:
+    section = ReportSection("a", "A", [TextBlock(f"x {number}, y ({number}). {number}")])
+    with use_language("ar"):
+        page = render("run", [section])
+    shown = f'<bdi dir="ltr">{number}</bdi>'
+    assert f"x {shown}, y ({shown}). {shown}</p>" in page
+
+
 def test_page_is_accessible(page: Page) -> None:
     assert page.all("html")[0]["lang"] == "en"
     assert len(page.all("h1")) == 1

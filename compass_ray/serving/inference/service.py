@@ -126,7 +126,10 @@ class InferenceService:
         Call it after the response is sent. Never blocks.
         """
         language = response.route.language
-        if language is None or not response.request.store:
+        if language is None:
+            return
+        if not response.request.store:
+            self.statistics.record_not_stored(language)
             return
         self.traffic.put(_to_observation(response, language, self.clock()))
         shadow = self.catalogue.shadows.get(language)

@@ -66,6 +66,12 @@ FIRST_TOKEN = Metric(
 )
 WAITING = Metric("compass_requests_waiting", MetricKind.GAUGE, "Active requests, queued or being answered.")
 FALLBACKS = Metric("compass_fallbacks_total", MetricKind.COUNTER, "Fallback steps of requests whose adapter could not be used.")
+NOT_STORED = Metric(
+    "compass_requests_not_stored_total",
+    MetricKind.COUNTER,
+    "Completed requests whose prompts are kept from the monitor: store is false, or they have echo or token ids.",
+    ("language",),
+)
 SHADOWS = Metric(
     "compass_shadow_requests_total",
     MetricKind.COUNTER,
@@ -138,6 +144,7 @@ METRICS = (
     FIRST_TOKEN,
     WAITING,
     FALLBACKS,
+    NOT_STORED,
     SHADOWS,
     SHADOW_NLL,
     FEEDBACK,

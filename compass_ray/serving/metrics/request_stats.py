@@ -35,7 +35,7 @@ class RequestStatistics:
         self.prometheus = PrometheusExporter()
         self.exporter: MetricsExporter = MultiExporter((self.prometheus, *exporters))
         self.time_series = TimeSeries()
-        self.waiting = self.requests = self.cancellations = self.fallbacks = 0
+        self.waiting = self.requests = self.cancellations = self.fallbacks = self.not_stored = 0
         self.prompt_tokens = self.completion_tokens = self.dropped = 0
         self.down: tuple[str, ...] = ()
         self.refusals: dict[int, int] = {}
@@ -91,6 +91,11 @@ class RequestStatistics:
         """Count one step along the fallback order."""
         self.fallbacks += 1
         self.exporter.add(definitions.FALLBACKS)
+
+    def record_not_stored(self, language: str) -> None:
+        """Count a completed request whose prompt is kept from the monitor."""
+        self.not_stored += 1
+        self.exporter.add(definitions.NOT_STORED, labels={"language": language})
 
     def record_shadow(self, *, adapter: str, mean_nll: float | None, seconds: float, failed: bool) -> None:
         """Count a shadow request; ``mean_nll`` is in nats per token."""
@@ -152,6 +157,7 @@ class RequestStatistics:
             "refused": {str(status): count for status, count in sorted(self.refusals.items())},
             "cancelled": self.cancellations,
             "fallbacks": self.fallbacks,
+            "not_stored": self.not_stored,
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "tokens_per_second": self.time_series.completion_tokens_per_second(self.clock()),

@@ -42,6 +42,7 @@ export function showTraffic({ requests: counts = {}, history: intervals = {} }) 
     [t("Refused"), number(counts.failed), refused(counts)],
     [t("Client disconnected"), number(counts.cancelled)],
     [t("Fallbacks"), number(counts.fallbacks)],
+    [t("Prompts not recorded"), number(counts.not_stored)],
   ]);
   const times = history.time ?? [];
   const ended = perSecond(history.requests), generated = perSecond(history.completion_tokens);

@@ -78,6 +78,7 @@ def test_evaluation_reaches_neither_the_monitor_nor_a_shadow(endpoint: Endpoint,
     assert endpoint.request("POST", "/v1/completions", json={"prompt": "sw habari", **fields}).status_code == 200
     assert (endpoint.traffic.observations, len(endpoint.backend.requests)) == ([], 1)
     assert endpoint.statistics.requests == 1
+    assert endpoint.statistics.summary()["not_stored"] == 1
 
 
 def test_a_chat_is_stored_unless_its_request_forbids_it(endpoint: Endpoint) -> None:
@@ -86,3 +87,9 @@ def test_a_chat_is_stored_unless_its_request_forbids_it(endpoint: Endpoint) -> N
     endpoint.chat(store=True)
     endpoint.chat(store=None)
     assert len(endpoint.traffic.observations) == 2
+
+
+def test_prompts_that_are_not_stored_are_counted_in_the_metrics(endpoint: Endpoint) -> None:
+    for store in (False, True, False):
+        endpoint.chat(store=store)
+    assert 'compass_requests_not_stored_total{language="sw"} 2.0' in endpoint.request("GET", "/metrics").text.splitlines()

@@ -184,6 +184,7 @@ def test_parts_that_do_not_run_are_exported_and_kept(statistics: RequestStatisti
 def test_everything_in_the_table_is_exported_under_its_name(statistics: RequestStatistics) -> None:
     _answer(statistics)
     statistics.record_fallback()
+    statistics.record_not_stored("sw")
     statistics.record_feedback("good")
     statistics.record_feedback(None)
     statistics.record_shadow(adapter="sw@v0002", mean_nll=1.0, seconds=1.0, failed=False)

@@ -15,6 +15,7 @@ logger = logging.getLogger("vllm.compass_ray.vllm_plugin")
 _STATE: list[str] = []
 """Result of the installation in this process, if it was tried."""
 INSTALLED = "DoRA adapters are accepted."
+NOT_NEEDED = "This vLLM accepts DoRA adapters itself. The plugin does nothing."
 PLAIN_VARIABLE = "COMPASS_DORA_PLAIN"
 """Set to 1, a CPU takes the path of GPUs, for tests."""
 
@@ -56,11 +57,11 @@ def find_reason_against() -> str | None:
     import vllm
     from vllm.platforms import current_platform
 
+    if _accepts_dora():
+        return NOT_NEEDED
     problem = check_version(vllm.__version__)
     if problem:
         return f"vLLM's refusal of DoRA stays: {problem}"
-    if _accepts_dora():
-        return "This vLLM accepts DoRA adapters itself. The plugin does nothing."
     if not current_platform.can_update_inplace():
         return f"vLLM's refusal of DoRA stays: {current_platform.device_name} cannot change tensors in place."
     from compass_ray.vllm_plugin.engine_types import load_engine_types
@@ -73,11 +74,14 @@ def find_reason_against() -> str | None:
 
 
 def _accepts_dora() -> bool:
-    """Whether vLLM's own check of an adapter has nothing against DoRA."""
-    from vllm.lora.peft_helper import PEFTHelper
+    """Whether vLLM's own check of an adapter has nothing against DoRA. False if a version has no such check."""
+    try:
+        from vllm.lora.peft_helper import PEFTHelper
 
-    helper = PEFTHelper(r=1, lora_alpha=1, target_modules=[], use_dora=True)
-    return not any("dora" in message.lower() for message in helper._validate_features())
+        helper = PEFTHelper(r=1, lora_alpha=1, target_modules=[], use_dora=True)
+        return not any("dora" in message.lower() for message in helper._validate_features())
+    except (ImportError, AttributeError, TypeError):
+        return False
 
 
 def _replace(owner: str, name: str, wrap: Any) -> None:

@@ -50,10 +50,11 @@ def _version(package: str) -> str | None:
 
 
 def _find_problem() -> str | None:
-    from compass_ray.vllm_plugin.installation import find_reason_against
+    from compass_ray.vllm_plugin.installation import NOT_NEEDED, find_reason_against
 
     try:
-        return find_reason_against()
+        reason = find_reason_against()
+        return None if reason == NOT_NEEDED else reason
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 

@@ -44,12 +44,13 @@ def test_the_reason_is_logged_once(monkeypatch: pytest.MonkeyPatch, caplog: pyte
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage().startswith(
-        "vllm_plugin: vLLM's refusal of DoRA stays: vLLM 0.99.0 is not one of the known versions"
+        "vllm_plugin: vLLM's refusal of DoRA stays: vLLM 0.99.0 is not one of the tested versions"
     )
 
 
-def test_it_steps_aside_if_vllm_accepts_dora(monkeypatch: pytest.MonkeyPatch) -> None:
-    helper = _stand_in(monkeypatch, "0.32.0", ["vLLM does not support LoRA bias (lora_bias)."])
+@pytest.mark.parametrize("version", ["0.32.0", "0.99.0"])
+def test_it_steps_aside_if_vllm_accepts_dora(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    helper = _stand_in(monkeypatch, version, ["vLLM does not support LoRA bias (lora_bias)."])
     before = dict(vars(helper))
     assert installation.install_once() == "This vLLM accepts DoRA adapters itself. The plugin does nothing."
     assert dict(vars(helper)) == before

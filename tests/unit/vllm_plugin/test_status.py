@@ -7,7 +7,7 @@ import platform
 
 import pytest
 
-from compass_ray.vllm_plugin import status
+from compass_ray.vllm_plugin import installation, status
 
 
 def test_an_environment_without_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,6 +22,12 @@ def test_a_vllm_that_cannot_be_imported_is_a_problem(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(status, "_version", lambda package: "0.32.0")
     monkeypatch.setitem(__import__("sys").modules, "vllm", None)
     assert "ModuleNotFoundError" in (status.read_status().problem or "")
+
+
+def test_a_vllm_that_accepts_dora_itself_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "_version", lambda package: "0.99.0")
+    monkeypatch.setattr(installation, "find_reason_against", lambda: installation.NOT_NEEDED)
+    assert status.read_status().problem is None
 
 
 def test_the_last_line_of_the_output_is_json(capsys: pytest.CaptureFixture[str]) -> None:

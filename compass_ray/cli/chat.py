@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -137,6 +138,7 @@ def _endpoint(run: str | None, url: str | None, set_: list[str] | None) -> Itera
 def _start(run: RunDir, config: RunConfig) -> Iterator[LocalAddress]:
     from compass_ray import preflight, registry
 
+    _require_engine(config)
     preflight.require_served_models(config)
     for language, reason in registry.promote_first_versions(config, run).items():
         _say(f"the base model answers {language}: {reason}", "yellow")
@@ -146,6 +148,17 @@ def _start(run: RunDir, config: RunConfig) -> Iterator[LocalAddress]:
         with open_local_endpoint(run, config) as address:
             loaded()
             yield address
+
+
+def _require_engine(config: RunConfig) -> None:
+    """Refuse vLLM in an environment without it. Only replicas of a service start ``serve.vllm.python``."""
+    from compass_ray.config import ConfigError
+
+    if config.serve.engine == "vllm" and find_spec("vllm") is None:
+        raise ConfigError(
+            "chat loads the models in this environment, which has no vLLM; "
+            "start the service with 'compass-ray serve', or add --set serve.engine=compass"
+        )
 
 
 @contextmanager

@@ -47,3 +47,12 @@ def test_chat_starts_it_and_sends_its_key(run: RunDir, compass_ray: Command, mon
     assert (done.code, "error" in done.out) == (0, False), done.out + done.err
     assert "[sw@v0001" in done.out
     assert not sys.modules.get("ray") or not sys.modules["ray"].is_initialized()
+
+
+def test_chat_names_the_remedy_if_this_environment_has_no_vllm(
+    run: RunDir, compass_ray: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compass_ray.cli.chat.find_spec", lambda name: None)
+    done = compass_ray(f"chat {run.uri} --set serve.engine=vllm --set serve.vllm.python=/opt/vllm/bin/python --set serve.port=1")
+    assert done.code != 0
+    assert "--set serve.engine=compass" in " ".join((done.out + done.err).split())

@@ -32,6 +32,20 @@ def check_vllm(context: CheckContext) -> list[CheckResult]:
     refused = [_refuse_setting(each) for each in list_unsupported_settings(config)]
     if refused or not context.thorough:
         return refused
+    return [*_check_reservation(context), *_find_environment(context)]
+
+
+def _check_reservation(context: CheckContext) -> list[CheckResult]:
+    """Note that replicas get no GPU although there is one."""
+    config = context.config
+    if config.resources.replica_gpus or not context.environment.capacity.fits({"GPU": 1}):
+        return []
+    remedy = f"set resources.replica_gpus={config.serve.vllm.tensor_parallel}, unless vLLM's environment is one for CPUs"
+    return [CheckResult(_NAME, "there are GPUs, but resources.replica_gpus is 0, so no replica reserves one", remedy)]
+
+
+def _find_environment(context: CheckContext) -> list[CheckResult]:
+    config = context.config
     python = config.serve.vllm.python
     if context.environment.is_cluster:
         command = f"{python or 'python'} -m {_MODULE}"

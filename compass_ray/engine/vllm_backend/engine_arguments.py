@@ -23,8 +23,21 @@ SETTINGS_BY_ARGUMENT = {
     "tensor_parallel_size": "serve.vllm.tensor_parallel",
 }
 """Arguments of vLLM that have a setting of their own."""
-FIXED_ARGUMENTS = ("enable_lora", "skip_tokenizer_init", "data_parallel_size", "logprobs_mode", "disable_log_stats")
+FIXED_ARGUMENTS = (
+    "enable_lora",
+    "skip_tokenizer_init",
+    "data_parallel_size",
+    "pipeline_parallel_size",
+    "fully_sharded_loras",
+    "logprobs_mode",
+    "max_logprobs",
+    "disable_log_stats",
+)
 """Arguments that the service depends on."""
+CODE_ARGUMENTS = ("worker_cls", "worker_extension_cls", "logits_processors", "scheduler_cls", "hf_config_path")
+"""Arguments that let vLLM run code of the caller's choice."""
+EXECUTORS = ("uni", "mp", "ray")
+"""Values of ``distributed_executor_backend``. vLLM imports any other one as a class."""
 UNSERVED_VERSIONS = 64
 """Resident versions beyond live, canary and shadow ones: requested by name, or replaced and still in use."""
 _GIB = 1 << 30
@@ -48,7 +61,7 @@ def build_arguments(config: RunConfig, model: str) -> dict[str, Any]:
         "max_num_seqs": settings.max_num_seqs,
         "max_model_len": settings.max_prompt_tokens + settings.max_tokens,
         "tensor_parallel_size": settings.vllm.tensor_parallel,
-        "max_num_batched_tokens": max(settings.prefill_chunk_tokens + settings.max_num_seqs, slots),
+        "max_num_batched_tokens": settings.prefill_chunk_tokens + settings.max_num_seqs,
         "enable_chunked_prefill": True,
         "enable_lora": True,
         "max_loras": slots,
@@ -79,19 +92,32 @@ def list_unsupported_settings(config: RunConfig) -> list[str]:
     """
     if config.serve.engine != "vllm":
         return []
-    settings = config.serve.vllm
     found = [BLEND_REFUSED] if config.identifier.blend_adapters else []
-    for name in settings.arguments:
-        if setting := SETTINGS_BY_ARGUMENT.get(name):
-            found.append(f"serve.vllm.arguments has {name}; set {setting} instead")
-        elif name in FIXED_ARGUMENTS:
-            found.append(f"serve.vllm.arguments has {name}, which the service sets; remove it")
-    gpus = config.resources.replica_gpus
-    if gpus and settings.tensor_parallel > 1 and gpus != settings.tensor_parallel:
-        found.append(
-            f"serve.vllm.tensor_parallel is {settings.tensor_parallel}, but resources.replica_gpus is {gpus:g}; "
-            f"set resources.replica_gpus={settings.tensor_parallel}"
-        )
+    found += [refusal for name in config.serve.vllm.arguments if (refusal := _refuse_argument(name))]
+    found += _find_gpu_problems(config)
     if config.train.adapter.r > RANKS[-1]:
         found.append(f"train.adapter.r is {config.train.adapter.r}, but vLLM's adapters have at most rank {RANKS[-1]}")
     return found
+
+
+def _refuse_argument(name: str) -> str | None:
+    if setting := SETTINGS_BY_ARGUMENT.get(name):
+        return f"serve.vllm.arguments has {name}; set {setting} instead"
+    if name in FIXED_ARGUMENTS:
+        return f"serve.vllm.arguments has {name}, which the service sets; remove it"
+    if name in CODE_ARGUMENTS:
+        return f"serve.vllm.arguments has {name}, which loads code; remove it"
+    return None
+
+
+def _find_gpu_problems(config: RunConfig) -> list[str]:
+    ranks, gpus = config.serve.vllm.tensor_parallel, config.resources.replica_gpus
+    executor = config.serve.vllm.arguments.get("distributed_executor_backend")
+    remedy = f"set resources.replica_gpus={ranks}"
+    if executor not in (None, *EXECUTORS):
+        return [f"distributed_executor_backend of serve.vllm.arguments is {executor}; set {' or '.join(EXECUTORS)}"]
+    if executor == "ray" and not gpus:
+        return [f"distributed_executor_backend of serve.vllm.arguments is ray, but resources.replica_gpus is 0; {remedy}"]
+    if gpus and ranks > 1 and gpus != ranks:
+        return [f"serve.vllm.tensor_parallel is {ranks}, but resources.replica_gpus is {gpus:g}; {remedy}"]
+    return []

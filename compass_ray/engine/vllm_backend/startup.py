@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import torch
@@ -14,6 +15,8 @@ from compass_ray.models.base_model import BaseModel, load_base_without_weights
 from compass_ray.models.model_resolver import resolve_model
 from compass_ray.models.token_memory import GIB, kv_cache_gib, replica_memory
 
+logger = logging.getLogger(__name__)
+_UNRESERVED = "engine: vLLM uses a GPU that Ray does not reserve; set resources.replica_gpus=%d"
 _VARIABLES = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
@@ -34,6 +37,8 @@ def open_vllm_engine(config: RunConfig) -> VLLMEngine:
         ModelError: the base model cannot be loaded, or vLLM does not start.
     """
     is_cpu = not torch.cuda.is_available()
+    if not is_cpu and not config.resources.replica_gpus:
+        logger.warning(_UNRESERVED, config.serve.vllm.tensor_parallel)
     _set_variables(config.resources.threads_per_worker, is_cpu=is_cpu)
     base = load_base_without_weights(config.train)
     arguments = build_arguments(config, resolve_model(config.train.base_model, "base_model"))

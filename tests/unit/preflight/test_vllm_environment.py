@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from compass_ray.artifacts import RunDir
+from compass_ray.cluster_capacity import ClusterCapacity, Node
 from compass_ray.config import load_run_config
 from compass_ray.preflight import ClusterEnvironment
 from compass_ray.preflight.check_result import CheckContext, CheckResult
@@ -108,3 +109,11 @@ def test_the_environment_of_a_cluster_is_not_on_this_machine(tmp_path: Path, mac
     (note,) = _check(tmp_path, cluster, "serve.engine=vllm", "serve.vllm.python=/opt/vllm/bin/python")
     assert not note.blocking
     assert "/opt/vllm/bin/python -m compass_ray.vllm_plugin" in note.remedy
+
+
+def test_a_gpu_that_no_replica_reserves_is_noted(tmp_path: Path, machine: ClusterEnvironment) -> None:
+    cluster = replace(machine, is_cluster=True, capacity=ClusterCapacity((Node({"CPU": 4, "GPU": 2}),)))
+    note, _ = _check(tmp_path, cluster, "serve.engine=vllm", "serve.vllm.tensor_parallel=2")
+    assert not note.blocking
+    assert note.remedy.startswith("set resources.replica_gpus=2,")
+    assert len(_check(tmp_path, cluster, "serve.engine=vllm", "resources.replica_gpus=1")) == 1

@@ -52,6 +52,16 @@ def test_a_fraction_of_a_gpu_is_a_fraction_of_its_memory(gpus: float, share: flo
         (["serve.vllm.arguments={max_num_seqs: 8}"], r"set serve\.max_num_seqs instead"),
         (["serve.vllm.arguments={enable_lora: false}"], "enable_lora, which the service sets"),
         (["serve.vllm.tensor_parallel=4", "resources.replica_gpus=1"], r"set resources\.replica_gpus=4"),
+        (["serve.vllm.arguments={max_logprobs: 1}"], "max_logprobs, which the service sets; remove it"),
+        (["serve.vllm.arguments={pipeline_parallel_size: 2}"], "pipeline_parallel_size, which the service sets; remove it"),
+        (["serve.vllm.arguments={fully_sharded_loras: true}"], "fully_sharded_loras, which the service sets; remove it"),
+        (["serve.vllm.arguments={worker_cls: module.Worker}"], "worker_cls, which loads code; remove it"),
+        (["serve.vllm.arguments={logits_processors: [a.B]}"], "logits_processors, which loads code; remove it"),
+        (["serve.vllm.arguments={distributed_executor_backend: a.B}"], "is a.B; set uni or mp or ray"),
+        (
+            ["serve.vllm.tensor_parallel=2", "serve.vllm.arguments={distributed_executor_backend: ray}"],
+            r"is ray, but resources\.replica_gpus is 0; set resources\.replica_gpus=2",
+        ),
         (["train.adapter.r=1024"], "at most rank 512"),
     ],
 )

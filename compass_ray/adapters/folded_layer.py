@@ -43,14 +43,14 @@ def fold_layer(weight: Tensor, a: Tensor, b: Tensor, magnitude: Tensor | None, s
     device, dtype = weight.device, weight.dtype
     a, b = a.to(device).float(), b.to(device).float()
     if magnitude is None:
-        return _check_finite(LayerWeights(_lay_out(a, dtype), _transpose(b * scaling, dtype), None))
+        return _check_finite(LayerWeights(a.to(dtype, copy=True), _transpose(b * scaling, dtype), None))
     scale = dora_scale(magnitude.to(device).float(), row_norms(weight, a, b, scaling))
     if not bool(scale.isfinite().all()):
         raise ModelError(
             "the DoRA scale of a row is not finite: the base model's weights or the adapter have NaN, infinity or values above "
             "1e18; download or convert the base model again, or train the adapter again"
         )
-    return _check_finite(LayerWeights(_lay_out(a, dtype), _transpose(b * (scale * scaling)[:, None], dtype), scale - 1))
+    return _check_finite(LayerWeights(a.to(dtype, copy=True), _transpose(b * (scale * scaling)[:, None], dtype), scale - 1))
 
 
 def check_shapes(weight: Tensor, a: Tensor, b: Tensor, magnitude: Tensor | None) -> None:
@@ -72,12 +72,6 @@ def _check_finite(weights: LayerWeights) -> LayerWeights:
     if not bool(weights.a.isfinite().all() and weights.b.isfinite().all()):
         raise ModelError(f"the adapter has values that are not finite in {weights.a.dtype}; train it again")
     return weights
-
-
-def _lay_out(a: Tensor, dtype: torch.dtype) -> Tensor:
-    """A copy of A, on a CPU with its columns contiguous. Triton's kernels read rows."""
-    # 4 tokens by 16 columns take 4.5 us instead of 7.9 with 1,024 inputs, and 11 instead of 22 with 4,096 (fp32, one thread).
-    return a.T.to(dtype, copy=True).contiguous().T if a.device.type == "cpu" else a.to(dtype, copy=True)
 
 
 def _transpose(b: Tensor, dtype: torch.dtype) -> Tensor:

@@ -151,16 +151,11 @@ def test_an_unexpected_error_is_printed_and_a_setting_shows_the_trace(
         cli.main()
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("status {run}", [{"stage": "pool", "whole": 0, "total": 3}, {"stage": "embed", "whole": 0, "total": 3}]),
-    ],
-)
-def test_only_json_is_printed(compass_ray: Command, folder: str, line: str, expected: list[dict[str, Any]]) -> None:
-    done = compass_ray(line.format(run=folder), "--json")
+def test_only_json_is_printed(compass_ray: Command, folder: str) -> None:
+    done = compass_ray(f"status {folder}", "--json")
     assert (done.code, done.err) == (0, "")
-    assert json.loads(done.out)[: len(expected)] == expected
+    expected = [{"stage": "pool", "whole": 0, "total": 3}, {"stage": "embed", "whole": 0, "total": 3}]
+    assert json.loads(done.out)["stages"][:2] == expected
 
 
 @pytest.fixture

@@ -66,6 +66,8 @@ COMMANDS = [
     "config explain train.base_model --run {uri}",
     "config explain pool.sources --preset atlas-test --set pool.sources.0.path={uri} --json",
     "config explain {uri}",
+    "eval {uri} --tasks test_set",
+    "eval {out} --tasks test_set --include {uri} --data xnli={uri}",
 ]
 
 

@@ -17,6 +17,8 @@ from compass_ray.artifacts.manifest import (
 )
 from compass_ray.artifacts.writer import Writer
 
+_ADVICE = "Choose a new --run, or recompute it with --force {stage}"
+
 
 class Artifact(ArtifactFiles):
     """One artifact directory of a run, on any filesystem that pyarrow supports."""
@@ -43,9 +45,10 @@ class Artifact(ArtifactFiles):
             return None
         if manifest.fingerprint == identity.fingerprint and manifest.schema_version == SCHEMA_VERSION:
             return manifest
+        # The command eval has no --run, and its --force takes no stage.
+        advice = "Recompute it with --force" if identity.stage == "harness" else _ADVICE.format(stage=identity.stage)
         raise FingerprintMismatchError(
-            f"{self.name} was made with other settings: {describe_fingerprint_diff(manifest, identity)}. Choose a new --run, "
-            f"or recompute it with --force {identity.stage}"
+            f"{self.name} was made with other settings: {describe_fingerprint_diff(manifest, identity)}. {advice}"
         )
 
     def begin(self, identity: Identity, *, keep_partial: bool = False) -> Writer:

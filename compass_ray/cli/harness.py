@@ -28,7 +28,7 @@ def _list(shown: bool) -> None:
     layouts = task_layouts().values()
     rows = [[each.name, each.title, each.source or "the run", ", ".join(next(iter(each.files.values())))] for each in layouts]
     print_rows(["task", "benchmark", "rows of", "files in its folder"], rows)
-    out.print("Every other name is a task of lm-evaluation-harness, whose rows must be in the cache of its data sets.")
+    out.print("Every other name is a task of lm-evaluation-harness, whose rows come from the cache of its data sets.")
     raise typer.Exit
 
 
@@ -60,13 +60,16 @@ def evaluate_tasks(
     where = open_run(run)
     settings = _settings(where.read_config(), languages, data, limit, set_)
     from compass_ray.config import ConfigError
+    from compass_ray.config.paths import absolute_path
     from compass_ray.stages import harness
 
     names = _split(tasks) or settings.evaluate.harness.tasks
     if not names:
         raise ConfigError("no task is given; give --tasks, for example --tasks belebele, or set evaluate.harness.tasks")
     methods = _split(method) or (harness.BASE, *settings.select.methods)
-    wanted = harness.plan(settings, where, tasks=names, methods=methods, data=_folders(data), include=include)
+    own = None if include is None else absolute_path(include)
+    wanted = harness.plan(settings, where, tasks=names, methods=methods, data=_folders(data), include=own)
+    harness.check_tasks(wanted)
     with progress_bars(quiet=json_) as progress, open_session(settings.resources, quiet=json_):
         harness.run_tasks(settings, where, wanted, force=force, progress=progress)
     records = [_read(where, each) for each in wanted]
@@ -108,10 +111,12 @@ def _print(records: Sequence[HarnessRecord]) -> None:
 
 
 def _row(record: HarnessRecord) -> list[str]:
-    numbers = [_percent(value) for value in (record.value, record.stderr, record.chance)]
+    numbers = [_format(value, percent=record.is_share) for value in (record.value, record.stderr, record.chance)]
     names = [record.task, record.language or "", record.method or "", record.metric or "–"]
     return [*names, *numbers, "–" if record.items is None else f"{record.items:,}"]
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
+def _format(value: float | None, *, percent: bool) -> str:
+    if value is None:
+        return "–"
+    return f"{100 * value:.1f}" if percent else f"{value:.4g}"

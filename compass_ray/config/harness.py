@@ -15,7 +15,7 @@ class HarnessConfig(ConfigSection):
     tasks: tuple[str, ...] = ()
     """Tasks that ``compass-ray eval`` runs without ``--tasks``. ``compass-ray eval --list`` shows those with rows on disk."""
     data: str | None = None
-    """Folder with a copy of each benchmark's hub repository in a folder of the task's name. ``{task}`` may stand anywhere in it;
+    """Folder with a copy of each benchmark's hub repository in a folder of the task's name. Each ``{task}`` in it is replaced;
     ``${NAME}`` is read from the environment."""
     limit: Positive | None = None
     """Most items of each task, the first ones; all if unset."""

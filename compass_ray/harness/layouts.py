@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class TaskLayout(BaseModel):
     table: Mapping[str, Any] = Field(default_factory=dict)
     """Options for tables with tabs or commas."""
     plain: bool = False
-    """Asked without the chat template in any case."""
+    """Evaluated without the chat template in any case."""
     option_prefix: str | None = None
     """Columns of the options of an item that is answered by a generated letter."""
     settings: Mapping[str, Any] = Field(default_factory=dict)
@@ -112,3 +113,13 @@ def harness_folder() -> Path:
     if found is None or found.origin is None:
         raise ConfigError("lm-evaluation-harness is not installed; run: pip install 'compass-ray[eval]'")
     return Path(found.origin).parent
+
+
+def harness_version() -> str:
+    """The version of the installed harness.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    harness_folder()
+    return version("lm-eval")

@@ -19,7 +19,7 @@ from lm_eval.tasks import TaskManager
 
 from compass_ray.config import ConfigError
 from compass_ray.models.base_model import BaseModel
-from compass_ray.models.chat_template import render_messages
+from compass_ray.models.chat_template import encode_messages, render_messages
 
 _RESAMPLES = 1000
 """Bootstrap resamples of the harness, for metrics whose error has no closed form."""
@@ -53,12 +53,27 @@ class HarnessModel(HFLM):  # type: ignore[misc]
                 add_bos_token=False if settings.chat_template else None,
             )
         self.with_template = settings.chat_template
+        self.num_truncated = 0
+        """Requests whose prompt was cut on the left, because it is longer than the model's context."""
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """The prompt as training and serving write it."""
         if not add_generation_prompt:
             return str(super().apply_chat_template(chat_history, add_generation_prompt=False))
         return render_messages(self.tokenizer, chat_history)
+
+    def tok_batch_encode(self, strings: list[str], *arguments: Any, left_truncate_len: int | None = None, **options: Any) -> Any:
+        """The harness's tokens of prompts, and the count of truncated ones."""
+        ids, mask = super().tok_batch_encode(strings, *arguments, **options)
+        if left_truncate_len is None:
+            return ids, mask
+        self.num_truncated += int((mask.sum(1) > left_truncate_len).sum())
+        return ids[:, -left_truncate_len:], mask[:, -left_truncate_len:]
+
+    def _loglikelihood_tokens(self, requests: Sequence[Any], *arguments: Any, **options: Any) -> Any:
+        lengths = (len(context) + len(continuation) for _, context, continuation in requests)
+        self.num_truncated += sum(length > self.max_length + 1 for length in lengths)
+        return super()._loglikelihood_tokens(requests, *arguments, **options)
 
     @property
     def tokenizer_name(self) -> str:
@@ -67,7 +82,7 @@ class HarnessModel(HFLM):  # type: ignore[misc]
 
 
 def evaluate_tasks(base: BaseModel, names: Sequence[str], folders: Sequence[Path], settings: HarnessSettings) -> dict[str, Any]:
-    """The harness's results of tasks, with ``samples``.
+    """The harness's results of tasks, with ``samples``, and as ``truncated`` the number of truncated requests.
 
     Args:
         base: the model, with or without an adapter.
@@ -80,7 +95,7 @@ def evaluate_tasks(base: BaseModel, names: Sequence[str], folders: Sequence[Path
     """
     model = HarnessModel(base, settings)
     with _silent():
-        manager = _manager(names, folders)
+        manager = open_task_manager(names, folders)
         try:
             found = lm_eval.simple_evaluate(
                 model=model,
@@ -98,19 +113,38 @@ def evaluate_tasks(base: BaseModel, names: Sequence[str], folders: Sequence[Path
             )
         except (ConnectionError, FileNotFoundError) as error:
             raise ConfigError(f"the rows of {', '.join(names)} cannot be read ({_first_line(error)})") from error
-    results: dict[str, Any] = found
-    return results
+    return {**found, "truncated": model.num_truncated}
 
 
-def harness_version() -> str:
-    """The version of the installed harness."""
-    from importlib.metadata import version
+def check_prompt_length(base: BaseModel, tokens: int, new_tokens: int) -> None:
+    """Check that prompts of ``tokens`` and their replies fit into the model, with the chat template.
 
-    return version("lm-eval")
+    Raises:
+        ConfigError: they do not; the harness would cut the start of each prompt.
+    """
+    template = encode_messages(base.tokenizer, [{"role": "user", "content": ""}], 1 << 30)
+    needed, available = tokens + len(template) + new_tokens, HarnessModel(base, HarnessSettings()).max_length
+    if needed > available:
+        raise ConfigError(
+            f"prompts of {tokens} tokens need a context of {needed}, but the model has {available}; "
+            "lower evaluate.long_context.tokens"
+        )
 
 
-def _manager(names: Sequence[str], folders: Sequence[Path]) -> TaskManager:
-    """Tasks of the folders alone, which are read in milliseconds; the harness's own thousands only if a name needs them."""
+def open_task_manager(names: Sequence[str], folders: Sequence[Path]) -> TaskManager:
+    """Tasks of the folders alone, which are read in milliseconds; the harness's own thousands only if a name needs them.
+
+    Raises:
+        ConfigError: a name is unknown, or a tag, which has no result of its own.
+    """
+    found = _find_manager(names, folders)
+    tags = sorted(set(names) & set(found.all_tags))
+    if tags:
+        raise ConfigError(f"tags have no result of their own: {', '.join(tags)}; give the names of their tasks")
+    return found
+
+
+def _find_manager(names: Sequence[str], folders: Sequence[Path]) -> TaskManager:
     paths = [str(folder) for folder in folders]
     own = TaskManager(include_path=paths, include_defaults=False)
     if set(names) <= set(own.all_tasks):

@@ -37,11 +37,11 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
 
     >>> doc = {"answers": ["42"], "metric": "numbers", "subject": "single_8192", "depths": [0.3]}
     >>> process_results(doc, ["<Answer> 42 </Answer>"])
-    {'score': 1.0, 'single_8192': 1.0, 'depth_25_50': 1.0}
+    {'score': 1.0, 'single_8192': 1.0, 'single_8192_depth_25_50': 1.0}
     """
     score = score_answer(results[0], doc["answers"], doc["metric"])
     found = {"score": score, doc["subject"]: score}
-    return {**found, depth_band(doc["depths"][0]): score} if len(doc["depths"]) == 1 else found
+    return {**found, f"{doc['subject']}_{depth_band(doc['depths'][0])}": score} if len(doc["depths"]) == 1 else found
 
 
 def depth_band(depth: float) -> str:

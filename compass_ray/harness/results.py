@@ -58,7 +58,7 @@ def build_record(
         fields: further fields of the record.
     """
     metrics = {each: read_metrics(values) for each, values in results["results"].items()}
-    main = metrics[name]
+    main = metrics.get(name, {})
     metric = layout.primary if layout and layout.primary in main else first_metric(main)
     samples = [sample for each in results["samples"].values() for sample in each]
     subtasks = {f"{each}/{key}": value for each, found in metrics.items() if each != name for key, value in found.items()}
@@ -68,11 +68,21 @@ def build_record(
         metric=metric,
         value=main.get(metric) if metric else None,
         stderr=stderr_of(main, metric) if metric else None,
-        chance=chance_level(samples, layout.option_prefix if layout else None),
+        chance=chance_level(samples, layout.option_prefix if layout else None) if layout or _has_chance(metric) else None,
+        truncated=results.get("truncated"),
         metrics={**main, **subtasks},
         num_fewshot=int(results["n-shot"].get(name, 0)),
         **fields,
     )
+
+
+def _has_chance(metric: str | None) -> bool:
+    """Whether a uniform choice has a known value: 1 / number of options.
+
+    >>> _has_chance("acc_norm,none"), _has_chance("mcc,none")
+    (True, False)
+    """
+    return metric is not None and metric.startswith(("acc", "exact_match"))
 
 
 def chance_level(samples: Iterable[Sample], option_prefix: str | None = None) -> float | None:

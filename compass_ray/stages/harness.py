@@ -28,7 +28,7 @@ from compass_ray.artifacts import (
     version_of,
 )
 from compass_ray.config import ConfigError, RunConfig
-from compass_ray.harness.layouts import TEST_SET, TaskLayout, flores_code, task_layouts
+from compass_ray.harness.layouts import TEST_SET, TaskLayout, flores_code, harness_folder, harness_version, task_layouts
 from compass_ray.harness.oneruler import ONERULER, oneruler_rows
 from compass_ray.harness.task_files import build_tasks, write_tasks
 from compass_ray.models.model_resolver import model_identity
@@ -77,18 +77,35 @@ def plan(
         include: folder of task files of the user.
 
     Raises:
-        ConfigError: a method has no adapter, or the rows of a task have no folder.
+        ConfigError: a method has no adapter, the rows of a task have no folder, or the braces of a name are unknown.
     """
     return [
         HarnessTask(_fill(task, code), method, code, _version(config, run, method, code), _folder(config, task, data), include)
         for code in config.languages
-        for method in methods
-        for task in tasks
+        for method in dict.fromkeys(methods)
+        for task in dict.fromkeys(tasks)
     ]
 
 
 def _fill(task: str, language: str) -> str:
-    return task.format(language=language, flores=flores_code(language)) if "{" in task else task
+    try:
+        return task.format(language=language, flores=flores_code(language)) if "{" in task else task
+    except (KeyError, IndexError, ValueError) as error:
+        raise ConfigError(f"{task} is no name of a task; braces can have language or flores") from error
+
+
+def check_tasks(wanted: Sequence[HarnessTask]) -> None:
+    """Check the names of tasks before a model is loaded.
+
+    Raises:
+        ConfigError: the harness is not installed, or a task is unknown.
+    """
+    harness_folder()
+    others = {each.task: each.include for each in wanted if each.task not in task_layouts()}
+    if others:
+        from compass_ray.harness.lm_eval_backend import open_task_manager
+
+        open_task_manager(list(others), [Path(folder) for folder in set(others.values()) if folder])
 
 
 def _version(config: RunConfig, run: RunDir, method: str, language: str) -> str | None:
@@ -177,9 +194,17 @@ def identify(config: RunConfig, run: RunDir, task: HarnessTask) -> Identity:
             "rows": _rows_hash(task),
             "base_model": model_identity(config.train.base_model, config.train.revision),
             "dtype": config.train.dtype,
+            "harness": harness_version(),
+            **({"task_files": _task_files_hash(Path(task.include))} if task.include else {}),
         },
         {each.name: each.require().fingerprint for each in artifacts},
     )
+
+
+def _task_files_hash(folder: Path) -> str:
+    """Hash of names and contents of the user's task files and their code."""
+    files = (path for path in sorted(folder.rglob("*")) if path.suffix in (".yaml", ".py"))
+    return content_hash(*(part for path in files for part in (str(path.relative_to(folder)), path.read_text("utf-8"))))
 
 
 def _rows_hash(task: HarnessTask) -> str:
@@ -195,7 +220,8 @@ def _rows_hash(task: HarnessTask) -> str:
 
 
 def _oneruler_files(folder: Path, language: str) -> list[Path]:
-    return sorted(path for part in ("prompt", "books") for path in (folder / part / language).glob("*"))
+    texts = (path for part in ("prompt", "books") for path in (folder / part / language).glob("*"))
+    return sorted((*texts, *(path for path in (folder / "vocab").rglob("*") if path.is_file())))
 
 
 def _data_files(task: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
@@ -228,7 +254,7 @@ class HarnessWorker:
         ):
             results = self._evaluate(model, task, layout, folder, names)
             writer = _artifact(self.run, task).begin(identity)
-            writer.write_folder(lambda target: _copy_files(folder, target))
+            writer.write_folder(lambda target: _copy_task(folder, target))
         record = self._write(writer, task, layout, names, results)
         metrics = {**record.to_json(), "seconds": round(time.monotonic() - started, 2)}
         writer.publish(metrics, host_cpus=os.cpu_count(), device=device_name(self.base.device))
@@ -243,6 +269,8 @@ class HarnessWorker:
                 yield folder, (task.task,)
                 return
             with self._rows(task) as rows:
+                if rows != Path(task.folder or ""):  # they are temporary, so the artifact keeps them
+                    rows = _copy_files(rows, folder)
                 tasks = build_tasks(layout, task.language, rows, self.config.evaluate.scoring)
                 write_tasks(tasks, folder)
                 yield folder, (next(reversed(tasks)),)
@@ -263,6 +291,11 @@ class HarnessWorker:
     def _write_oneruler(self, task: HarnessTask, folder: Path) -> None:
         """Write the prompts, of a length in tokens of the base model."""
         import pyarrow.parquet as pq
+
+        from compass_ray.harness.lm_eval_backend import check_prompt_length
+
+        new_tokens = task_layouts()[ONERULER].settings["generation_kwargs"]["max_gen_toks"]
+        check_prompt_length(self.base, max(self.config.evaluate.long_context.tokens), new_tokens)
 
         def count(text: str) -> int:
             return len(self.base.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
@@ -300,8 +333,6 @@ class HarnessWorker:
         return record
 
     def _fields(self, task: HarnessTask, layout: TaskLayout | None) -> dict[str, Any]:
-        from compass_ray.harness.lm_eval_backend import harness_version
-
         settings = self.config.evaluate.harness
         return {
             "language": task.language,
@@ -313,6 +344,14 @@ class HarnessWorker:
         }
 
 
-def _copy_files(source: Path, target: Path) -> None:
+def _copy_files(source: Path, target: Path) -> Path:
     for path in source.iterdir():
         (target / path.name).write_bytes(path.read_bytes())
+    return target
+
+
+def _copy_task(source: Path, target: Path) -> None:
+    """Copy the files of a task; rows among them are named without their folder."""
+    _copy_files(source, target)
+    for path in target.glob("*.yaml"):
+        path.write_text(path.read_text("utf-8").replace(f"{source.resolve()}/", ""), "utf-8")

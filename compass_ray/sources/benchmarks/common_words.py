@@ -23,8 +23,10 @@ from compass_ray.core.seeds import generator
 from compass_ray.languages import get_language
 
 _COMMON = 10
-_MOST_WORDS = 2000
-"""Different words of one list, at most."""
+_TOKENS_PER_ENTRY = 2
+"""Tokens of a word with its number, at least."""
+_FULL = 0.9
+"""Share of its tokens that a list has at least."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,15 @@ def common_word_items(
     """Items (schemas.OPEN_ITEMS) whose lists have as many words as fit; arguments are those of `oneruler.needle_items`.
 
     Raises:
-        ConfigError: the language has no prompt or dictionary, or too few tokens for a list.
+        ConfigError: the language has no prompt, or too few words or tokens for a list.
     """
     template, words = _read_template(folder, language), _read_dictionary(folder, language)
-    rows = []
+    frequencies, rows = WORD_TASKS[task], []
+    most = _COMMON + tokens // (_TOKENS_PER_ENTRY * frequencies.other)
     for number in range(items):
         rng = generator(seed, "oneruler", language, task, number)
-        chosen = [words[i] for i in rng.permutation(len(words))[:_MOST_WORDS]]
-        question = _longest_list(template, chosen, WORD_TASKS[task], rng, tokens, count)
+        chosen = [words[i] for i in rng.permutation(len(words))[:most]]
+        question = _longest_list(template, chosen, frequencies, rng, tokens, count)
         rows.append(
             {
                 "item_id": content_hash("oneruler", language, task, str(tokens), str(seed), str(number)),
@@ -107,7 +110,12 @@ def _longest_list(
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if count(fill(middle)) <= tokens else (low, middle - 1)
-    return fill(low)
+    found = fill(low)
+    if low == len(words) - _COMMON and count(found) < _FULL * tokens:
+        raise ConfigError(
+            f"the dictionary has {len(words)} words, which are too few for a list of {tokens} tokens; give fewer tokens"
+        )
+    return found
 
 
 def _shuffled_list(words: list[str], frequencies: WordFrequencies, seed: int) -> str:

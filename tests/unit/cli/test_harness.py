@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from compass_ray.artifacts import Identity, RunDir
+from compass_ray.cli.harness import _row
 from compass_ray.config import RunConfig
 from compass_ray.harness.layouts import task_layouts
 from compass_ray.records.harness import HarnessRecord
@@ -38,6 +40,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunConfig, list[Harness
             writer.publish()
 
     monkeypatch.setattr(harness, "run_tasks", evaluate)
+    monkeypatch.setattr(harness, "check_tasks", lambda wanted: None)
     monkeypatch.setattr("compass_ray.cli.harness.open_session", lambda *arguments, **options: nullcontext())
     return made
 
@@ -67,6 +70,19 @@ def test_values_stand_beside_their_chance_level(
     assert done.out.splitlines()[1].split() == ["test_set", "sw", "base", "acc,none", "50.0", "4.0", "25.0", "1,234"]
 
 
+def test_a_folder_of_task_files_is_absolute(
+    command: Command, calls: list[tuple[RunConfig, list[HarnessTask]]], folder: str
+) -> None:
+    assert command(f"eval {folder} --tasks mine,mine --method base --languages sw --include tasks").code == 0
+    ((_, (task,)),) = calls
+    assert task.include == str(Path.cwd() / "tasks")
+
+
+def test_only_shares_are_percentages() -> None:
+    for metric, shown in {"acc_norm,none": "50.0", "word_perplexity,none": "0.5", "mcc,none": "0.5"}.items():
+        assert _row(HarnessRecord(task="a", metric=metric, value=0.5))[4] == shown
+
+
 def test_json(command: Command, calls: list[tuple[RunConfig, list[HarnessTask]]], folder: str) -> None:
     found = json.loads(command(f"eval {folder} --tasks test_set --method base --languages sw --json").out)
     assert found["results"][0]["value"] == 0.5
@@ -78,6 +94,7 @@ def test_json(command: Command, calls: list[tuple[RunConfig, list[HarnessTask]]]
     [
         ("--method base", "no task is given; give --tasks"),
         ("--tasks belebele --method base", "the rows of belebele have no folder; give --data belebele=FOLDER"),
+        ("--tasks a{b} --method base", "a{b} is no name of a task; braces can have language or flores"),
         ("--tasks test_set --method v0009", "no adapter 'v0009' for 'sw'; choose of base"),
     ],
 )

@@ -24,7 +24,7 @@ from compass_ray.models.scorer import score_options
 pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed; make setup installs it")
 
 
-def _ask(base: BaseModel, rows: Path, folder: Path, scoring: Scoring) -> pa.Table:
+def _evaluate(base: BaseModel, rows: Path, folder: Path, scoring: Scoring) -> pa.Table:
     from compass_ray.harness.lm_eval_backend import HarnessSettings, evaluate_tasks
 
     tasks = build_tasks(task_layouts()["test_set"], "sw", rows, scoring)
@@ -33,12 +33,12 @@ def _ask(base: BaseModel, rows: Path, folder: Path, scoring: Scoring) -> pa.Tabl
     return build_items_table(evaluate_tasks(base, list(tasks), [folder], HarnessSettings())["samples"], "acc,none")
 
 
-def _check(base: BaseModel, items: pa.Table, asked: pa.Table, scoring: Scoring, tolerance: float) -> None:
+def _check(base: BaseModel, items: pa.Table, evaluated: pa.Table, scoring: Scoring, tolerance: float) -> None:
     questions, options = items["question"].to_pylist(), items["options"].to_pylist()
     ours = score_options(base, questions, options, scoring=scoring, batch_size=4, max_tokens=1024)
     prompts = questions if scoring == "option" else [format_options(*each) for each in zip(questions, options, strict=True)]
     spaces = [_space_log_prob(base, prompt) for prompt in prompts]
-    theirs = [list(np.array(each) - space) for each, space in zip(asked["log_probs"].to_pylist(), spaces, strict=True)]
+    theirs = [list(np.array(each) - space) for each, space in zip(evaluated["log_probs"].to_pylist(), spaces, strict=True)]
     counts = [len(each) for each in options]
     assert [len(each) for each in theirs] == counts
     np.testing.assert_allclose(
@@ -49,7 +49,7 @@ def _check(base: BaseModel, items: pa.Table, asked: pa.Table, scoring: Scoring, 
     )
     answers = [int(np.argmax(ours.sums[row, :count])) for row, count in enumerate(counts)]
     assert [int(np.argmax(each)) for each in theirs] == answers
-    assert asked["value"].to_pylist() == [float(a == b) for a, b in zip(answers, items["answer"].to_pylist(), strict=True)]
+    assert evaluated["value"].to_pylist() == [float(a == b) for a, b in zip(answers, items["answer"].to_pylist(), strict=True)]
 
 
 @torch.inference_mode()
@@ -64,8 +64,8 @@ def _space_log_prob(base: BaseModel, question: str) -> float:
 
 @pytest.mark.parametrize("scoring", ["option", "letter"])
 def test_a_tiny_model(base: BaseModel, items: pa.Table, item_folder: Path, tmp_path: Path, scoring: Scoring) -> None:
-    asked = _ask(base, item_folder, tmp_path / "tasks", scoring)
-    _check(base, items, asked, scoring, 1e-4)
+    evaluated = _evaluate(base, item_folder, tmp_path / "tasks", scoring)
+    _check(base, items, evaluated, scoring, 1e-4)
 
 
 @pytest.mark.real_models
@@ -74,5 +74,5 @@ def test_a_tiny_model(base: BaseModel, items: pa.Table, item_folder: Path, tmp_p
 def test_a_real_model(real_models: Path, items: pa.Table, item_folder: Path, tmp_path: Path, name: str) -> None:
     base = load_base(TrainConfig(base_model=str(real_models / name)))
     for scoring in ("option", "letter"):
-        asked = _ask(base, item_folder, tmp_path / scoring, scoring)
-        _check(base, items, asked, scoring, 2e-3)
+        evaluated = _evaluate(base, item_folder, tmp_path / scoring, scoring)
+        _check(base, items, evaluated, scoring, 2e-3)

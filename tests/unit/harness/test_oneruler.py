@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from compass_ray.artifacts import RunDir
-from compass_ray.config import RunConfig, with_overrides
+from compass_ray.config import ConfigError, RunConfig, with_overrides
 from compass_ray.config.harness import LongContextConfig
 from compass_ray.harness.oneruler import oneruler_rows, process_results
 from compass_ray.records.harness import HarnessRecord
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "books/sw/book.txt").write_text(" ".join(f"Sentence {n} says so." for n in range(30)), "utf-8")
     nouns = "\n".join(["sw\tdefinition", *(f"{noun}\tx" for noun in ("tufaha", "mto", "wingu", "jiwe", "mkate", "farasi"))])
     (tmp_path / "vocab/100_noun_list_translated.tsv").write_text(nouns, "utf-8")
-    words = "\n".join(["words,pos", *(f"neno{n},noun" for n in range(40))])
+    words = "\n".join(["words,pos", *(f"neno{n},noun" for n in range(300))])
     (tmp_path / "vocab/dictionaries/Swahili/Swahili.csv").write_text(words, "utf-8")
     return tmp_path
 
@@ -69,7 +69,7 @@ def _worker(run: RunDir, config: RunConfig, folder: Path) -> tuple[HarnessWorker
     return HarnessWorker(run.uri, config.model_dump(mode="json")), task
 
 
-def test_a_run_is_asked(folder: Path, tmp_path: Path) -> None:
+def test_a_run_is_evaluated(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed; make setup installs it")
     run = former_run.extract(tmp_path / "former")
     changes = ["evaluate.long_context={tokens: [300], tasks: [single, none], items: 2}", "evaluate.harness.batch_size=2"]
@@ -81,5 +81,18 @@ def test_a_run_is_asked(folder: Path, tmp_path: Path) -> None:
     record, items = HarnessRecord.read(artifact), artifact.read_table("items.parquet")
     assert (record.items, record.metric, record.chance) == (4, "score,none", 0.0)
     assert {"single_300,none", "none_300,none"} <= set(record.metrics)
-    assert any(name.startswith("depth_") for name in record.metrics)
+    assert any(name.startswith("single_300_depth_") for name in record.metrics)
     assert items["reply"].null_count == 0
+    assert record.truncated == 0
+    assert "- test.parquet\n" in artifact.read_bytes("oneruler_sw.yaml").decode()
+    assert artifact.exists("test.parquet")
+
+
+def test_prompts_longer_than_the_model_are_refused(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    run = former_run.extract(tmp_path / "former")
+    config = with_overrides(run.read_config(), ["evaluate.long_context={tokens: [300], tasks: [single], items: 1}"])
+    worker, task = _worker(run, config, folder)
+    worker.base.model.config.max_position_embeddings = 310
+    with pytest.raises(ConfigError, match=r"prompts of 300 tokens need a context of \d+, but the model has 310"):
+        worker.evaluate(task, identify(config, run, task))

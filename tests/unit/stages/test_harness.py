@@ -41,12 +41,12 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_base_and_adapter_are_evaluated_and_continued(no_ray: None, config: RunConfig, run: RunDir) -> None:
     pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed; make setup installs it")
-    wanted, told = _plan(config, run), list[tuple[str, int, int]]()
-    run_tasks(config, run, wanted, progress=lambda *each: told.append(each))
+    wanted, reported = _plan(config, run), list[tuple[str, int, int]]()
+    run_tasks(config, run, wanted, progress=lambda *each: reported.append(each))
     artifacts = {each.method: run.harness(each.method, "sw", "test_set") for each in wanted}
     records = {method: HarnessRecord.read(artifact) for method, artifact in artifacts.items()}
     tables = {method: artifact.read_table("items.parquet") for method, artifact in artifacts.items()}
-    assert told == [("eval", 1, 2), ("eval", 2, 2)]
+    assert reported == [("eval", 1, 2), ("eval", 2, 2)]
     assert {method: (each.version, each.items, each.metric) for method, each in records.items()} == {
         "base": (None, 3, "acc,none"),
         "compass": ("v0001", 3, "acc,none"),
@@ -58,9 +58,9 @@ def test_base_and_adapter_are_evaluated_and_continued(no_ray: None, config: RunC
     assert records["base"].chance == pytest.approx(sum(1 / len(each) for each in options) / 3)
     assert records["base"].value == pytest.approx(sum(tables["base"]["value"].to_pylist()) / 3)
     assert artifacts["base"].exists("test_set_sw.yaml")
-    run_tasks(config, run, wanted, progress=lambda *each: told.append(each))
-    assert len(told) == 2
-    with pytest.raises(FingerprintMismatchError, match="limit"):
+    run_tasks(config, run, wanted, progress=lambda *each: reported.append(each))
+    assert len(reported) == 2
+    with pytest.raises(FingerprintMismatchError, match=r"limit.*\. Recompute it with --force$"):
         run_tasks(with_overrides(config, ["evaluate.harness.limit=4"]), run, wanted)
 
 
@@ -121,3 +121,25 @@ def test_folders_of_rows(config: RunConfig, run: RunDir, tmp_path: Path) -> None
     assert folder([f"evaluate.harness.data={tmp_path}"]) == f"{tmp_path}/belebele"
     assert folder([f"evaluate.harness.data={tmp_path}/{{task}}/copy"]) == f"{tmp_path}/belebele/copy"
     assert folder([f"evaluate.harness.data={tmp_path}"], belebele="/rows") == "/rows"
+
+
+def test_task_files_of_the_user_are_part_of_the_identity(config: RunConfig, run: RunDir, tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    (task,) = plan(config, run, tasks=["mine"], methods=["base"], data={}, include=str(tmp_path))
+    found = []
+    for name, text in {"mine.yaml": "task: mine", "code.py": "a = 1", "other.txt": "not read"}.items():
+        (tmp_path / name).write_text(text, "utf-8")
+        found.append(harness.identify(config, run, task).fingerprint)
+    assert found[0] != found[1] == found[2]
+
+
+def test_names_are_checked_before_a_model_is_loaded(config: RunConfig, run: RunDir, tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    (tmp_path / "mine.yaml").write_text("task: mine\ntag: several\ndataset_path: json", "utf-8")
+
+    def check(name: str) -> None:
+        harness.check_tasks(plan(config, run, tasks=[name, name], methods=["base"], data={}, include=str(tmp_path)))
+
+    check("mine")
+    with pytest.raises(ConfigError, match="tags have no result of their own: several"):
+        check("several")

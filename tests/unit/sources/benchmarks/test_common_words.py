@@ -85,3 +85,8 @@ def test_the_authors_own_dictionaries(shared_data: Path, language: str) -> None:
     [item] = found.to_pylist()
     assert 8192 * 0.97 < len(item["question"]) // 3 <= 8192
     assert len(set(item["answers"])) == 10
+
+
+def test_a_dictionary_that_does_not_fill_a_list_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="300 words, which are too few for a list of 4000 tokens"):
+        _make(folder, tokens=4000)

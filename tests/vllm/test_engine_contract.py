@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -16,7 +19,7 @@ from compass_ray.engine.vllm_backend.async_engine import VLLMEngine
 from compass_ray.engine.vllm_backend.orphan_guard import MARK_VARIABLE, find_marked
 from compass_ray.models.errors import ModelError
 from compass_ray.serving.adapter_server import open_generation
-from tests.engine_contract import PROMPTS, ContractModels, EngineContract, ask, make_contract_models, plain, submit
+from tests.engine_contract import PROMPTS, SECONDS, ContractModels, EngineContract, ask, make_contract_models, plain, submit
 
 SLOTS = 4
 """Adapters of one batch; the contract loads more."""
@@ -75,11 +78,16 @@ class TestVLLMEngine(EngineContract):
         assert len(resident) == len(engine.names) == len(list(engine._folder.iterdir()))
 
 
+def find_core() -> psutil.Process:
+    """The process that computes for the engine that was opened last."""
+    marked = find_marked(os.environ[MARK_VARIABLE], os.getpid())
+    return next(each for each in psutil.Process().children() if each.pid in marked)
+
+
 def test_a_dead_engine_is_reported_and_leaves_no_process(open_fresh: Callable[[], GenerationEngine]) -> None:
     engine = open_fresh()
     assert isinstance(engine, VLLMEngine)
-    mark = os.environ[MARK_VARIABLE]
-    core = next(each for each in psutil.Process().children() if each.pid in find_marked(mark, os.getpid()))
+    mark, core = os.environ[MARK_VARIABLE], find_core()
     _, recorder = submit(engine, plain(PROMPTS[3], max_tokens=60))
     core.send_signal(signal.SIGKILL)
     with pytest.raises(EngineStoppedError):
@@ -90,6 +98,28 @@ def test_a_dead_engine_is_reported_and_leaves_no_process(open_fresh: Callable[[]
     engine.stop()
     assert not find_marked(mark, os.getpid())
     assert not engine._folder.exists()
+
+
+def test_a_load_ends_when_the_process_dies_during_it(
+    open_fresh: Callable[[], VLLMEngine], contract_models: ContractModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, core, is_sent = open_fresh(), find_core(), threading.Event()
+    add_lora = engine._llm.add_lora
+
+    async def send(lora: Any) -> Any:
+        is_sent.set()
+        return await add_lora(lora)
+
+    monkeypatch.setattr(engine._llm, "add_lora", send)
+    core.suspend()
+    name = contract_models.adapters[0]
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(engine.load, name, contract_models.folder / name)
+        assert is_sent.wait(SECONDS)
+        core.kill()
+        with pytest.raises(EngineStoppedError):
+            loading.result(SECONDS)
+    engine.stop()
 
 
 def test_two_processes_share_each_layer(contract_models: ContractModels) -> None:

@@ -47,7 +47,8 @@ def from_completion_request(
         chat=False,
         token_ids=request.token_ids,
         echo=bool(request.echo),
-        max_tokens=request.max_tokens,
+        omits_reply=request.max_tokens == 0,
+        max_tokens=1 if request.max_tokens == 0 else request.max_tokens,
         logprobs=request.logprobs,
         conversation=conversation,
         key=key,
@@ -70,6 +71,8 @@ def to_chat_completion(response: InferenceResponse) -> ChatCompletion:
 def to_completion(response: InferenceResponse) -> Completion:
     """The body of a completion response, after the prompt if its echo is requested."""
     output, with_logprobs = response.output, response.request.logprobs is not None
+    if response.request.omits_reply:
+        output = replace(output, text="", logprobs=(), completion_tokens=0, finish_reason="length")
     prompt = output.prompt or EchoedPrompt("")
     reply = [replace(each, text_offset=each.text_offset + len(prompt.text)) for each in output.logprobs]
     choice = CompletionChoice(

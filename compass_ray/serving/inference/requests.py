@@ -39,6 +39,8 @@ class InferenceRequest:
     token_ids: tuple[int, ...] | None = None
     """The text to continue as token ids; then the text is empty."""
     echo: bool = False
+    omits_reply: bool = False
+    """The response is the prompt alone."""
     store: bool = True
     """Whether the monitor and shadow versions get the prompt."""
 

@@ -38,8 +38,10 @@ class CompletionRequest(CommonRequest):
 
     prompt: Annotated[Prompt, AfterValidator(_require_one_prompt)]
     """A text, or token ids of the model's tokenizer, which need a ``model`` other than ``auto``."""
+    max_tokens: Annotated[int, Field(ge=0)] | None = None
+    """0 needs ``echo``: the response is the prompt alone."""
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
-    echo: bool | None = None
+    echo: Annotated[bool | None, Field(validate_default=True)] = None
     """Start the response with the prompt, and with ``logprobs`` its tokens."""
     best_of: Literal[1] | None = None
     suffix: Annotated[str, Field(max_length=0)] | None = None
@@ -53,9 +55,11 @@ class CompletionRequest(CommonRequest):
 
     @field_validator("echo")
     @classmethod
-    def _no_echo_in_a_stream(cls, echo: bool | None, info: ValidationInfo) -> bool | None:
+    def _check_echo(cls, echo: bool | None, info: ValidationInfo) -> bool | None:
         if echo and info.data.get("stream"):
             raise ValueError("A stream has no echo. Set echo or stream to false.")
+        if not echo and info.data.get("max_tokens") == 0:
+            raise ValueError("A response of 0 tokens needs an echo. Set echo to true, or max_tokens to 1 or more.")
         return echo
 
     @property

@@ -57,6 +57,15 @@ def test_an_echo_starts_with_the_prompt_and_its_scores(endpoint: Endpoint) -> No
     assert endpoint.complete(echo=True).json()["choices"][0]["logprobs"] is None
 
 
+def test_an_echo_of_zero_tokens_is_the_prompt_alone(endpoint: Endpoint) -> None:
+    body = endpoint.complete(logprobs=1, echo=True, max_tokens=0).json()
+    (choice,) = body["choices"]
+    assert endpoint.backend.requests[0].max_tokens == 1
+    assert (choice["text"], choice["logprobs"]["tokens"], choice["finish_reason"]) == ("sw habari", ["sw", " habari"], "length")
+    assert (body["usage"]["completion_tokens"], body["usage"]["total_tokens"]) == (0, body["usage"]["prompt_tokens"])
+    assert endpoint.complete(max_tokens=0).status_code == 400
+
+
 @pytest.mark.parametrize("prompt", [["x"] * 1000, [["x"] * 1000], [[{}]] * 200, [["x"]] * 200])
 def test_a_list_of_wrong_tokens_has_few_errors(prompt: list[object]) -> None:
     with pytest.raises(ValidationError) as raised:

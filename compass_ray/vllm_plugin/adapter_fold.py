@@ -18,6 +18,9 @@ from compass_ray.vllm_plugin.errors import DoraAdapterError
 from compass_ray.vllm_plugin.factors import DoraFactors
 from compass_ray.vllm_plugin.fold import FoldedSlice, fold_slice
 
+_ACTIVATION_SCALES = ("input_scale", "input_global_scale", "input_global_scale_inv", "act_global_scale")
+"""Attributes of vLLM's quantised layers whose activations have a constant scale (fp8, int8, NVFP4)."""
+
 
 @dataclass(frozen=True)
 class SliceFold:
@@ -56,15 +59,15 @@ def plan_fold(manager: LoraManager, factors: Mapping[str, DoraFactors], types: E
         DoraAdapterError: a module is not a linear layer, or does not exist on any rank, or has another shape than the base
             model's.
     """
-    places = _find_places(manager)
-    unknown = [module for module in factors if module not in places and not _is_on_another_rank(manager, module, types)]
+    layer_by_module = _find_layers(manager)
+    unknown = [name for name in factors if name not in layer_by_module and not _is_on_another_rank(manager, name, types)]
     if unknown:
         raise DoraAdapterError(f"The base model has no layer for {', '.join(sorted(unknown)[:4])} ({len(unknown)} layers).")
-    names = {places[module] for module in factors if module in places}
+    names = {layer_by_module[module] for module in factors if module in layer_by_module}
     return [_plan_layer(manager, name, factors, types) for name in manager.modules if name in names]
 
 
-def _find_places(manager: LoraManager) -> dict[str, str]:
+def _find_layers(manager: LoraManager) -> dict[str, str]:
     """Layer of each module: a packed layer has several."""
     return {module: name for name in manager.modules for module in _modules_of(manager, name)}
 
@@ -90,8 +93,15 @@ def _plan_layer(manager: LoraManager, name: str, factors: Mapping[str, DoraFacto
         raise DoraAdapterError(
             f"DoRA on {name} is not supported with tensor parallelism: its layer is fused or has shared heads."
         )
+    if scale := _find_activation_scale(layer.base_layer):
+        raise DoraAdapterError(f"DoRA on {name} is not supported: its inputs are quantised with a constant scale ({scale}).")
     slices = [_plan_slice(layer, i, module, factors.get(module), types) for i, module in enumerate(modules)]
     return LayerFold(name, layer, tuple(slices))
+
+
+def _find_activation_scale(base: Any) -> str | None:
+    """Name of a constant scale of the layer's inputs. It is not made for rows of the identity, so norms would be wrong."""
+    return next((name for name in _ACTIVATION_SCALES if getattr(base, name, None) is not None), None)
 
 
 def _has_shared_rows(layer: Any) -> bool:
@@ -141,15 +151,25 @@ def _find_rows(layer: LoraLinear, i: int, rows: int) -> Tensor:
 def compute_fold(plan: Iterable[LayerFold], weights: Mapping[str, BaseWeight]) -> FoldedAdapter:
     """Fold all layers. Each rank calls it at the same time with the same layers.
 
+    A rank on which a layer fails goes on with the next one, because the other ranks wait for its part of their sums.
+
     Raises:
         DoraAdapterError: a scale is not finite.
+        Exception: the first error of a layer, after the last layer.
     """
     b_factors: dict[str, Tensor] = {}
     gains: dict[str, Tensor] = {}
+    failures: list[Exception] = []
     for fold in plan:
-        folded = _fold_layer(fold, weights[fold.name])
+        try:
+            folded = _fold_layer(fold, weights[fold.name])
+        except Exception as error:
+            failures.append(error)
+            continue
         gains[fold.name] = _join_gains(fold.layer.output_slices, folded)
         b_factors |= {part.module: done.b for part, done in zip(fold.slices, folded, strict=True) if part and done}
+    if failures:
+        raise failures[0]
     damaged = [name for name, gain in gains.items() if not bool(gain.isfinite().all())]
     if damaged:
         raise DoraAdapterError(f"The scale of {damaged[0]} is not finite. The adapter is damaged.")
@@ -157,8 +177,11 @@ def compute_fold(plan: Iterable[LayerFold], weights: Mapping[str, BaseWeight]) -
 
 
 def _fold_layer(fold: LayerFold, weight: BaseWeight) -> list[FoldedSlice | None]:
-    squared = torch.split(weight.squared_norms(), list(fold.layer.output_slices))
-    products = weight.multiply([part.factors.a if part else None for part in fold.slices])
+    try:
+        norms = weight.squared_norms()
+    finally:  # other ranks add up the products also if the norms fail here
+        products = weight.multiply([part.factors.a if part else None for part in fold.slices])
+    squared = torch.split(norms, list(fold.layer.output_slices))
     starts = [sum(fold.layer.output_slices[:i]) for i in range(len(fold.slices))]
     return [
         fold_slice(part.factors, part.rows, own, product[:, start : start + len(own)]) if part and product is not None else None

@@ -1,12 +1,13 @@
 """The base weight W of a layer on this rank: norms of its rows, and A W^T, whatever vLLM made of W.
 
 vLLM packs or quantises weights after loading. A weight that is not a plain matrix is read by passing rows of the identity
-through the layer, which gives its columns. The norms are read once for each layer and kept.
+through the layer, which gives its columns. The norms are read once for each layer and kept. A rank on which reading fails still
+takes part in the sums over all ranks, so that no other rank waits for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -33,27 +34,30 @@ class BaseWeight:
     def squared_norms(self) -> Tensor:
         """||w||^2 of each row, float32[out]; over the columns of all ranks. The first call reads W."""
         if self._squared is None:
-            total = torch.zeros(self._outputs, device=self._layer.device)
-            for _, columns in self._read_columns():
-                total += columns.square().sum(1)
-            self._squared = self._sum_over_ranks(total)
+            (self._squared,) = self._sum_over_ranks(lambda: [self._local_squared_norms()], [(self._outputs,)])
         return self._squared
 
     def multiply(self, factors: Sequence[Tensor | None]) -> list[Tensor | None]:
         """A W^T, float32[r, out], of each A [r, in]; over the columns of all ranks."""
-        local = [None if a is None else self._local_columns(a).to(self._layer.device).contiguous() for a in factors]
-        products = self._multiply_through_layer(local) if self._is_packed() else self._multiply_columns(local)
-        return [None if product is None else self._sum_over_ranks(product) for product in products]
+        used = [a for a in factors if a is not None]
+        products = iter(self._sum_over_ranks(lambda: self._local_products(used), [(len(a), self._outputs) for a in used]))
+        return [None if a is None else next(products) for a in factors]
 
-    def _multiply_through_layer(self, factors: Sequence[Tensor | None]) -> list[Tensor | None]:
-        return [None if a is None else self._apply(a) for a in factors]
+    def _local_squared_norms(self) -> Tensor:
+        total = torch.zeros(self._outputs, device=self._layer.device)
+        for _, columns in self._read_columns():
+            total += columns.square().sum(1)
+        return total
 
-    def _multiply_columns(self, factors: Sequence[Tensor | None]) -> list[Tensor | None]:
-        products = [None if a is None else a.new_zeros(a.shape[0], self._outputs) for a in factors]
+    def _local_products(self, factors: Sequence[Tensor]) -> list[Tensor]:
+        local = [self._local_columns(a).to(self._layer.device).contiguous() for a in factors]
+        return [self._apply(a) for a in local] if self._is_packed() else self._multiply_columns(local)
+
+    def _multiply_columns(self, factors: Sequence[Tensor]) -> list[Tensor]:
+        products = [a.new_zeros(a.shape[0], self._outputs) for a in factors]
         for part, columns in self._read_columns():
             for a, product in zip(factors, products, strict=True):
-                if a is not None and product is not None:
-                    product += a[:, part] @ columns.T
+                product += a[:, part] @ columns.T
         return products
 
     def _read_columns(self) -> Iterator[tuple[slice, Tensor]]:
@@ -96,7 +100,16 @@ class BaseWeight:
     def _is_row_parallel(self) -> bool:
         return isinstance(self._layer.base_layer, self._types.row_parallel)
 
-    def _sum_over_ranks(self, tensor: Tensor) -> Tensor:
+    def _sum_over_ranks(self, read: Callable[[], list[Tensor]], shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+        """Sums of what each rank reads, of the given shapes. A rank that fails adds zeros, and raises after the sums."""
         if self._layer.tp_size == 1 or not self._is_row_parallel():
-            return tensor
-        return self._types.all_reduce(tensor)
+            return read()
+        failure: Exception | None = None
+        try:
+            parts = read()
+        except Exception as error:
+            failure, parts = error, [torch.zeros(shape, device=self._layer.device) for shape in shapes]
+        sums = [self._types.all_reduce(part) for part in parts]
+        if failure is not None:
+            raise failure
+        return sums

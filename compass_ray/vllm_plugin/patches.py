@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from compass_ray.vllm_plugin.adapter_fold import FoldedAdapter, compute_fold, plan_fold
+from compass_ray.vllm_plugin.adapter_fold import FoldedAdapter, LayerFold, compute_fold, plan_fold
 from compass_ray.vllm_plugin.base_weight import BaseWeight
 from compass_ray.vllm_plugin.compatibility import ExpectedFunction, ExpectedNames
 from compass_ray.vllm_plugin.engine_types import load_engine_types
@@ -125,7 +125,12 @@ def wrap_load_adapter(original: Function) -> Function:
 
         model, plan = _agree(load)
         weights = {fold.name: _weight_of(fold.layer) for fold in plan}
-        _store(model, _agree(lambda: compute_fold(plan, weights)))
+        try:
+            folded = _agree(lambda: compute_fold(plan, weights))
+        except Exception:
+            _forget_weights(plan)
+            raise
+        _store(model, folded)
         return model
 
     return _load_adapter
@@ -136,6 +141,12 @@ def _weight_of(layer: Any) -> BaseWeight:
     if weight is None:
         weight = layer.__dict__[WEIGHT] = BaseWeight(layer, load_engine_types())
     return weight
+
+
+def _forget_weights(plan: Sequence[LayerFold]) -> None:
+    """Let all ranks read norms again. Otherwise only a rank that could not read them would, and it would wait for the others."""
+    for fold in plan:
+        fold.layer.__dict__.pop(WEIGHT, None)
 
 
 def _agree(work: Callable[[], Any]) -> Any:

@@ -28,6 +28,13 @@ class Quantized(LinearMethod):
     """Not one of `EngineTypes.unquantized`: its weight can only be read through the layer."""
 
 
+class Broken(Quantized):
+    """No memory is left for a pass through the layer."""
+
+    def apply(self, base: Any, x: Tensor, bias: Tensor | None) -> Tensor:
+        raise MemoryError("no memory is left")
+
+
 class Qkv(SimpleNamespace):
     """A base layer of queries, keys and values."""
 

@@ -15,7 +15,7 @@ from compass_ray.vllm_plugin.base_weight import BaseWeight
 from compass_ray.vllm_plugin.errors import DoraAdapterError
 from compass_ray.vllm_plugin.factors import DoraFactors
 
-from .stand_ins import Layer, Missing, OtherLayer, Qkv, Ranks, RowParallel, make_base, make_types
+from .stand_ins import Broken, Layer, Missing, OtherLayer, Qkv, Ranks, RowParallel, make_base, make_types
 
 QKV = torch.randn(16, 12, generator=torch.Generator().manual_seed(0))
 """8 rows of queries, 4 of keys, 4 of values."""
@@ -128,6 +128,46 @@ def test_a_scale_that_is_not_finite_is_refused() -> None:
     manager = _manager(QKV, OUT * 1e-20)
     with pytest.raises(DoraAdapterError, match=r"scale of att\.o_proj is not finite"):
         _fold(manager, {"att.o_proj": huge}, make_types())
+
+
+@pytest.mark.parametrize("name", ["input_scale", "input_global_scale", "input_global_scale_inv", "act_global_scale"])
+def test_a_constant_scale_of_activations_is_refused_by_name(name: str) -> None:
+    manager = _manager(QKV, OUT)
+    setattr(manager.modules["att.o_proj"].base_layer, name, torch.tensor(0.1))
+    with pytest.raises(DoraAdapterError, match=rf"DoRA on att\.o_proj is not supported: .* constant scale \({name}\)"):
+        plan_fold(manager, ADAPTER, make_types())
+
+
+def test_scales_that_are_computed_for_each_batch_are_accepted() -> None:
+    manager = _manager(QKV, OUT)
+    manager.modules["att.o_proj"].base_layer.input_scale = None
+    assert len(plan_fold(manager, ADAPTER, make_types())) == 2
+
+
+def test_a_rank_that_fails_lets_no_other_rank_wait() -> None:
+    types = make_types(Ranks().all_reduce)
+
+    def fold(rank: int) -> BaseException | None:
+        own = torch.cat([part.chunk(2)[rank] for part in QKV.split([8, 4, 4])])
+        manager = _manager(own, OUT.chunk(2, dim=1)[rank], tp_size=2, tp_rank=rank)
+        second = Layer(make_base(OUT.chunk(2, dim=1)[rank], (12,), RowParallel, input_size=8), (12,), tp_size=2, tp_rank=rank)
+        manager.modules["mlp.down_proj"] = second
+        if rank == 1:
+            manager.modules["att.o_proj"].base_layer.quant_method = Broken()
+        adapter = ADAPTER | {"mlp.down_proj": _factors(12, 8, seed=8)}
+        try:
+            folded = _fold(manager, adapter, types)
+        except MemoryError as error:
+            return error
+        torch.testing.assert_close(
+            folded.gains["mlp.down_proj"], _dense_scale(OUT, adapter["mlp.down_proj"]) - 1, rtol=1e-5, atol=1e-5
+        )
+        return None
+
+    with ThreadPoolExecutor(2) as pool:
+        healthy, failed = pool.map(fold, range(2))
+    assert healthy is None
+    assert isinstance(failed, MemoryError)
 
 
 def test_shared_heads_and_fused_layers_are_refused_on_several_ranks() -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import multiprocessing
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,9 +15,11 @@ import torch
 from torch import Tensor
 
 from compass_ray.vllm_plugin import patches
+from compass_ray.vllm_plugin.errors import DoraAdapterError
+from compass_ray.vllm_plugin.factors import DoraFactors
 from compass_ray.vllm_plugin.token_groups import group_tokens
 
-from .stand_ins import Layer, Punica, make_base
+from .stand_ins import Layer, Punica, make_base, make_types
 
 WEIGHT = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
 BIAS = torch.randn(6, generator=torch.Generator().manual_seed(1))
@@ -150,6 +157,53 @@ def test_other_base_weights_are_read_again() -> None:
     layer = _layer()
     layer.__dict__[patches.WEIGHT] = object()
     patches.wrap_remove_all(lambda manager: None)(SimpleNamespace(modules={"layer": layer}))
+    assert patches.WEIGHT not in layer.__dict__
+
+
+def _agree_on_rank(rank: int, store: str, failing: int | None) -> str:
+    """What `_agree` gives on one of two ranks, each a process with a group of gloo."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    distributed: Any = ModuleType("vllm.distributed")
+    distributed.get_tensor_model_parallel_world_size = torch.distributed.get_world_size
+    distributed.get_tp_group = lambda: SimpleNamespace(cpu_group=torch.distributed.group.WORLD)
+    sys.modules["vllm"], sys.modules["vllm.distributed"] = ModuleType("vllm"), distributed
+
+    def work() -> str:
+        if rank == failing:
+            raise FileNotFoundError("no adapter here")
+        return f"loaded on {rank}"
+
+    try:
+        return str(patches._agree(work))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("failing", [None, 0, 1])
+def test_an_error_on_one_rank_is_an_error_on_both(tmp_path: Path, failing: int | None) -> None:
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        results = list(pool.map(_agree_on_rank, range(2), repeat(str(tmp_path / "store")), repeat(failing), timeout=120))
+    if failing is None:
+        assert results == ["loaded on 0", "loaded on 1"]
+        return
+    assert results[failing] == "FileNotFoundError: no adapter here"
+    assert results[1 - failing] == (
+        "DoraAdapterError: Another rank of tensor parallelism could not load the adapter. FileNotFoundError: no adapter here"
+    )
+
+
+def test_after_a_failed_fold_every_rank_reads_the_norms_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = Layer(make_base(WEIGHT, (6,)), (6,))
+    manager = SimpleNamespace(modules={"layer": layer}, packed_modules={}, model=torch.nn.Module())
+    factors = DoraFactors(torch.ones(1, 5), torch.zeros(6, 1), torch.ones(6), 1.0)
+    messages = iter([[None], ["MemoryError: on another rank"]])
+    monkeypatch.setattr(patches, "load_engine_types", make_types)
+    monkeypatch.setattr(patches, "_gather_over_ranks", lambda _: next(messages))
+    load = patches.wrap_load_adapter(lambda *_: SimpleNamespace(**{patches.FACTORS: {"layer": factors}}))
+    with pytest.raises(DoraAdapterError, match="MemoryError: on another rank"):
+        load(SimpleNamespace(_adapter_manager=manager), None)
     assert patches.WEIGHT not in layer.__dict__
 
 

@@ -37,7 +37,7 @@ class Engine:
         numbers = set(self.llm.llm_engine.list_loras())
         return {name for name, number in self.ids.items() if number in numbers}
 
-    def ask(self, asked: Sequence[tuple[str | None, Sequence[int]]], count: int, prompts: bool = True) -> list[Reply]:
+    def generate(self, requests: Sequence[tuple[str | None, Sequence[int]]], count: int, prompts: bool = True) -> list[Reply]:
         """Greedy replies of pairs of adapter (None: base) and prompt, in one batch."""
         from vllm import SamplingParams
 
@@ -45,9 +45,9 @@ class Engine:
             temperature=0, max_tokens=count, logprobs=0, prompt_logprobs=0 if prompts else None, ignore_eos=True, detokenize=False
         )
         done = self.llm.generate(
-            [{"prompt_token_ids": list(prompt)} for _, prompt in asked],
+            [{"prompt_token_ids": list(prompt)} for _, prompt in requests],
             settings,
-            lora_request=[self.request(name) if name else None for name, _ in asked],
+            lora_request=[self.request(name) if name else None for name, _ in requests],
             use_tqdm=False,
         )
         return [_reply_of(output) for output in done]

@@ -47,7 +47,7 @@ def engine(folder: Path) -> Iterator[Engine]:
 
 
 def _check(engine: Engine, replies: dict[str | None, Reply], *names: str | None) -> None:
-    for name, reply in zip(names, engine.ask([(name, PROMPT) for name in names], TOKENS), strict=True):
+    for name, reply in zip(names, engine.generate([(name, PROMPT) for name in names], TOKENS), strict=True):
         assert reply.tokens == replies[name].tokens, name
         assert reply.logprobs == pytest.approx(replies[name].logprobs, abs=1e-4), name
 
@@ -177,7 +177,7 @@ def test_an_adapter_that_vanishes_is_refused_and_serves_while_it_is_loaded(
     adapter = _copy(folder / "v2", tmp_path / "vanishing")
     assert engine.add("vanishing", adapter)
     shutil.rmtree(adapter)
-    (reply,) = engine.ask([("vanishing", PROMPT)], TOKENS)
+    (reply,) = engine.generate([("vanishing", PROMPT)], TOKENS)
     assert reply.tokens == replies["v2"].tokens
     engine.remove("vanishing")
     with pytest.raises(Exception, match="vanishing"):

@@ -28,9 +28,9 @@ class Subject:
 
     def compare(self, names: Sequence[str | None]) -> None:
         """Ask all prompts of each name in one batch."""
-        asked = [(name, i) for i in range(len(self.prompts)) for name in names]
-        found = self.engine.ask([(name, self.prompts[i]) for name, i in asked], TOKENS)
-        for key, reply in zip(asked, found, strict=True):
+        requests = [(name, i) for i in range(len(self.prompts)) for name in names]
+        found = self.engine.generate([(name, self.prompts[i]) for name, i in requests], TOKENS)
+        for key, reply in zip(requests, found, strict=True):
             expected = self.replies[key]
             assert reply.tokens == expected.tokens, key
             assert reply.logprobs == pytest.approx(expected.logprobs, abs=TOLERANCE), key
@@ -88,7 +88,7 @@ def test_after_unload_and_reload(subject: Subject) -> None:
 def test_base_rows_have_the_same_bits_beside_adapters(subject: Subject) -> None:
     """In batches of equal sizes, since a product's rounding depends on the number of rows."""
     prompts = [prompt for prompt in subject.prompts for _ in range(2)]
-    alone = subject.engine.ask([(None, prompt) for prompt in prompts], 8)
-    beside = subject.engine.ask([("dora" if i % 2 else None, prompt) for i, prompt in enumerate(prompts)], 8)
+    alone = subject.engine.generate([(None, prompt) for prompt in prompts], 8)
+    beside = subject.engine.generate([("dora" if i % 2 else None, prompt) for i, prompt in enumerate(prompts)], 8)
     assert alone[::2] == beside[::2]
     assert alone[1::2] != beside[1::2]

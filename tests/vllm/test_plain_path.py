@@ -19,9 +19,9 @@ def test_the_path_of_tensor_operations_replies_as_peft_does(tmp_path: Path, monk
     prompts = make_prompts(480)
     # One slot stays free: vLLM 0.32 gives base rows the adapter of the last slot on a CPU.
     with start_engine(tmp_path / "base", tmp_path, max_loras=len(names)) as engine:
-        asked = [(name, prompt) for prompt in prompts for name in names]
-        found = engine.ask(asked, 64)
-    for (name, prompt), reply in zip(asked, found, strict=True):
+        requests = [(name, prompt) for prompt in prompts for name in names]
+        found = engine.generate(requests, 64)
+    for (name, prompt), reply in zip(requests, found, strict=True):
         expected = generate(load_peft(tmp_path / "base", tmp_path / name if name else None), prompt, 64)
         assert reply.tokens == expected.tokens, name
         assert reply.logprobs == pytest.approx(expected.logprobs, abs=1e-4), name

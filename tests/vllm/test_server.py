@@ -35,7 +35,7 @@ class Server:
     folder: Path
 
     def complete(self, model: str) -> tuple[list[int], list[float]]:
-        asked = {
+        body = {
             "model": model,
             "prompt": PROMPT,
             "max_tokens": 16,
@@ -44,9 +44,7 @@ class Server:
             "ignore_eos": True,
             "return_tokens_as_token_ids": True,
         }
-        done = (
-            httpx.post(f"{self.url}/v1/completions", json=asked, timeout=60).raise_for_status().json()["choices"][0]["logprobs"]
-        )
+        done = httpx.post(f"{self.url}/v1/completions", json=body, timeout=60).raise_for_status().json()["choices"][0]["logprobs"]
         return [int(token.removeprefix("token_id:")) for token in done["tokens"]], done["token_logprobs"]
 
     def load(self, name: str, folder: Path) -> httpx.Response:
@@ -119,8 +117,8 @@ def test_an_adapter_is_loaded_and_unloaded_while_the_server_runs(server: Server)
     _check(server, "hi", "v1")
     _check(server, "sw", "v0")
     assert server.unload("hi").status_code == 200
-    asked = httpx.post(f"{server.url}/v1/completions", json={"model": "hi", "prompt": "a", "max_tokens": 1}, timeout=60)
-    assert asked.status_code == 404
+    response = httpx.post(f"{server.url}/v1/completions", json={"model": "hi", "prompt": "a", "max_tokens": 1}, timeout=60)
+    assert response.status_code == 404
 
 
 def test_an_adapter_that_does_not_exist_or_fit_is_refused_and_the_server_goes_on(server: Server, tmp_path: Path) -> None:

@@ -23,11 +23,14 @@ def test_two_ranks_reply_as_peft_does(tmp_path: Path, family: str, sizes: dict[s
     names: list[str | None] = [None, *make_adapters(model, tmp_path, modules)]
     prompts = make_prompts(480, (5, 21))
     with start_engine(tmp_path / "base", tmp_path, tensor_parallel_size=2, disable_custom_all_reduce=True) as engine:
-        asked = [(name, prompt) for prompt in prompts for name in names]
-        found = engine.ask(asked, TOKENS)
+        requests = [(name, prompt) for prompt in prompts for name in names]
+        found = engine.generate(requests, TOKENS)
         _refuse_damaged(engine, tmp_path)
-        assert engine.ask(asked[:3], TOKENS) == engine.ask(asked[:3], TOKENS)
-    for (name, prompt), reply in zip(asked, found, strict=True):
+        again = engine.generate(requests[:3], TOKENS)
+    for reply, former in zip(again, found[:3], strict=True):
+        assert reply.tokens == former.tokens
+        assert reply.logprobs == pytest.approx(former.logprobs, abs=1e-4)
+    for (name, prompt), reply in zip(requests, found, strict=True):
         expected = generate(load_peft(tmp_path / "base", tmp_path / name if name else None), prompt, TOKENS)
         assert reply.tokens == expected.tokens, name
         assert reply.logprobs == pytest.approx(expected.logprobs, abs=1e-4), name

@@ -140,14 +140,47 @@ def without_folders(text: str, folders: Sequence[str]) -> str:
 
 
 def with_output(document: str, printed: str, target: str) -> str:
-    """The document with what the demo printed in the block after the comment ``<!-- output of make TARGET -->``.
+    """The document with what the demo printed, shortened, in the block after the comment ``<!-- output of make TARGET -->``.
 
     >>> with_output("<!-- output of make demo -->\\n```text\\nold\\n```\\n", "\\x1b[1mnew\\x1b[0m  \\n", "demo")
     '<!-- output of make demo -->\\n```text\\nnew\\n```\\n'
     """
-    plain = "\n".join(line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", printed).strip("\n").split("\n"))
+    plain = shorten_output(
+        "\n".join(line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", printed).strip("\n").split("\n")), target
+    )
     block = re.compile(rf"(<!-- output of make {target} -->\n```text\n).*?(?=```)", re.DOTALL)
     return block.sub(lambda found: f"{found[1]}{plain}\n", document)
+
+
+def shorten_output(plain: str, target: str) -> str:
+    """The output without the rows of single languages in tables of accuracy; of ``demo-real`` without these tables.
+
+    >>> print(shorten_output("Accuracy on x, percent\\nlanguage  items\\nsw  9\\nmean of 2  18\\n\\nlast", "demo"))
+    Accuracy on x, percent
+    language  items
+    mean of 2  18
+    <BLANKLINE>
+    last
+    >>> shorten_output("Accuracy on x, percent\\nlanguage  items\\nsw  9\\n\\nlast", "demo-real")
+    'last'
+    """
+    paragraphs = [
+        _shorten_table(each) if _is_accuracy_table(each) else each for each in plain.split("\n\n") if _is_shown(each, target)
+    ]
+    return "\n\n".join(paragraphs)
+
+
+def _is_accuracy_table(paragraph: str) -> bool:
+    return paragraph.startswith("Accuracy on ")
+
+
+def _is_shown(paragraph: str, target: str) -> bool:
+    return target != "demo-real" or not _is_accuracy_table(paragraph)
+
+
+def _shorten_table(table: str) -> str:
+    """Title, header and means."""
+    return "\n".join(line for i, line in enumerate(table.split("\n")) if i < 2 or line.startswith("mean of "))
 
 
 def _read(descriptor: int) -> Iterator[bytes]:

@@ -49,7 +49,7 @@ class PackedWeight:
         """Parts of the output of ``_input`` that no layer has taken yet."""
 
     def multiply(self, x: Tensor, part: int) -> Tensor:
-        """Output [..., out] of layer ``part``. The others are kept until they are asked for with the same tensor ``x``."""
+        """Output [..., out] of layer ``part``. The outputs of the other layers are kept until these get the same ``x``."""
         if self._input is not x or part not in self._outputs:
             self._input, self._outputs = x, dict(enumerate(self._multiply_all(x)))
         output = self._outputs.pop(part)

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 BASE = "base"
 """The method that evaluates the base model without an adapter."""
+_ROWS = "test.parquet"
+"""Rows of the test set of the run and of OneRuler."""
 
 
 @dataclass(frozen=True)
@@ -269,8 +271,9 @@ class HarnessWorker:
                 yield folder, (task.task,)
                 return
             with self._rows(task) as rows:
-                if rows != Path(task.folder or ""):  # they are temporary, so the artifact keeps them
-                    rows = _copy_files(rows, folder)
+                if rows != Path(task.folder or ""):  # they are made for this run, so the artifact keeps them
+                    (folder / _ROWS).write_bytes((rows / _ROWS).read_bytes())
+                    rows = folder
                 tasks = build_tasks(layout, task.language, rows, self.config.evaluate.scoring)
                 write_tasks(tasks, folder)
                 yield folder, (next(reversed(tasks)),)
@@ -344,14 +347,9 @@ class HarnessWorker:
         }
 
 
-def _copy_files(source: Path, target: Path) -> Path:
-    for path in source.iterdir():
-        (target / path.name).write_bytes(path.read_bytes())
-    return target
-
-
 def _copy_task(source: Path, target: Path) -> None:
     """Copy the files of a task; rows among them are named without their folder."""
-    _copy_files(source, target)
+    for path in source.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
     for path in target.glob("*.yaml"):
         path.write_text(path.read_text("utf-8").replace(f"{source.resolve()}/", ""), "utf-8")

@@ -57,7 +57,9 @@ def test_base_and_adapter_are_evaluated_and_continued(no_ray: None, config: RunC
     options = run.guide("sw").read_table("test.parquet")["options"].to_pylist()[:3]
     assert records["base"].chance == pytest.approx(sum(1 / len(each) for each in options) / 3)
     assert records["base"].value == pytest.approx(sum(tables["base"]["value"].to_pylist()) / 3)
-    assert artifacts["base"].exists("test_set_sw.yaml")
+    files = {each.path for each in artifacts["base"].require().outputs}
+    assert {"test_set_sw.yaml", "test.parquet", "items.parquet", "results.json"} <= files
+    assert files <= {"test_set_sw.yaml", "test.parquet", "items.parquet", "results.json", "lm_eval.json"}
     run_tasks(config, run, wanted, progress=lambda *each: reported.append(each))
     assert len(reported) == 2
     with pytest.raises(FingerprintMismatchError, match=r"limit.*\. Recompute it with --force$"):

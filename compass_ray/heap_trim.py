@@ -1,9 +1,8 @@
 """Returns memory that this process freed to the system.
 
 glibc keeps freed pages in one heap for each thread. The threads of an ingress, and of Serve's proxy, free what others allocate,
-so these heaps fill with holes: the memory in use stays the same, and the process grows by about half a KiB a request. A training
-worker keeps 0.6 GB of a model of 270M parameters in this way, and grows with each adapter. Other C libraries have no such call,
-and nothing is done there.
+so these heaps fill with holes: the memory in use stays the same, and the process grows with each request. A training worker grows
+in this way with each adapter. Other C libraries have no such call, and nothing is done there.
 """
 
 from __future__ import annotations

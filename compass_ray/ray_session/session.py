@@ -33,7 +33,7 @@ _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the only way to suppress its tables
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # glibc keeps freed memory in a heap for each thread: 0.6 GB in a training worker, 1.2 GB in a replica of a small model.
+    # glibc keeps freed memory in a heap for each thread: with many threads, several hundred MB in a training worker or a replica.
     "MALLOC_ARENA_MAX": "2",
     # Without it, Serve's proxy reads headers of any size.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "compass_ray.serving.proxy_limits.limit_proxy",

@@ -4,7 +4,7 @@
 
 s is computed once, when an adapter is loaded, and folded into B. vLLM's own kernels then compute the last term. What is new is a
 table of s - 1 in each layer, read with vLLM's own index of tokens. So base, LoRA and DoRA requests share a batch. vLLM is not
-changed: the plugin wraps twelve functions (`patches`), and only if all are as expected (`compatibility`).
+changed: the plugin wraps thirteen functions (`patches`), and only if all are as expected (`compatibility`).
 
 The package needs vLLM and torch, and no other part of compass_ray. Importing it loads neither.
 """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -134,6 +134,19 @@ def wrap_load_adapter(original: Function) -> Function:
         return model
 
     return _load_adapter
+
+
+def wrap_set_active(original: Function) -> Function:
+    """`WorkerLoRAManager.set_active_adapters`: load the adapters of a batch in the same order on all ranks.
+
+    vLLM passes a set, whose order follows the hashes of names. Each process has other hashes. Ranks that fold in different orders
+    would add up sums of different adapters, or wait forever. The order also decides which adapter is evicted.
+    """
+
+    def set_active_adapters(self: Any, requests: Iterable[Any], mapping: Any) -> Any:
+        return original(self, sorted(filter(None, requests), key=lambda request: int(request.lora_int_id)), mapping)
+
+    return set_active_adapters
 
 
 def _weight_of(layer: Any) -> BaseWeight:
@@ -313,6 +326,7 @@ PATCHES = (
     _patch("vllm.lora.lora_model", "parse_fine_tuned_lora_name", ("name", "weights_mapper"), wrap_parse_name),
     _patch("vllm.lora.lora_model:LoRAModel", "from_lora_tensors", _TENSORS, wrap_from_tensors),
     _patch("vllm.lora.worker_manager:WorkerLoRAManager", "_load_adapter", ("self", "lora_request"), wrap_load_adapter),
+    _patch("vllm.lora.worker_manager:WorkerLoRAManager", "set_active_adapters", ("self", "requests", "mapping"), wrap_set_active),
     _patch(_MANAGER, "activate_adapter", ("self", "lora_id"), wrap_activate),
     _patch(_MANAGER, "remove_all_adapters", ("self",), wrap_remove_all),
     _patch(_LINEAR, "set_mapping", ("self", "punica_wrapper"), wrap_set_mapping),
@@ -344,6 +358,7 @@ NAMES = (
     ExpectedNames(_PUNICA, "__init__", ("_token_lora_indices",)),
     ExpectedNames("vllm.distributed.parallel_state:GroupCoordinator", "__init__", ("cpu_group",)),
     ExpectedNames("vllm.lora.worker_manager:WorkerLoRAManager", "_load_adapter", ("_adapter_manager", "validate_legal")),
+    ExpectedNames("vllm.lora.worker_manager:WorkerLoRAManager", "set_active_adapters", ("_apply_adapters",)),
     ExpectedNames("vllm.lora.lora_model:LoRAModel", "__init__", ("loras", "modules_to_save")),
 )
 """What is read."""

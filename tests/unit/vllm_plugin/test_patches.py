@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -205,6 +206,27 @@ def test_after_a_failed_fold_every_rank_reads_the_norms_again(monkeypatch: pytes
     with pytest.raises(DoraAdapterError, match="MemoryError: on another rank"):
         load(SimpleNamespace(_adapter_manager=manager), None)
     assert patches.WEIGHT not in layer.__dict__
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request for an adapter, with the hash that its name has in one process."""
+
+    lora_int_id: int
+    name_hash: int
+
+    def __hash__(self) -> int:
+        return self.name_hash
+
+
+def test_ranks_load_the_adapters_of_a_batch_in_one_order() -> None:
+    """On two ranks, whose hashes of the same three names differ."""
+    loaded: list[list[int]] = []
+    set_active = patches.wrap_set_active(lambda manager, requests, mapping: loaded.append([each.lora_int_id for each in requests]))
+    for hashes in ((2, 1, 0), (0, 1, 2)):
+        requests = {Request(number, name_hash) for number, name_hash in zip((5, 7, 9), hashes, strict=True)}
+        set_active(None, requests, None)
+    assert loaded == [[5, 7, 9], [5, 7, 9]]
 
 
 def test_every_function_is_wrapped_once() -> None:

@@ -20,7 +20,7 @@ from ray import serve
 from compass_ray import registry
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
-from compass_ray.engine.protocol import GenerationEngine, OutputSink
+from compass_ray.engine.protocol import EngineStoppedError, GenerationEngine, OutputSink
 from compass_ray.engine.requests import GenerationOutput, GenerationRequest, OutputDelta
 from compass_ray.heap_trim import trim_heap_forever
 from compass_ray.models.errors import TooLongError
@@ -152,6 +152,8 @@ class AdapterServer:
             await asyncio.sleep(SYNC_INTERVAL_S)
             try:
                 await self.catalogue()
+            except EngineStoppedError:  # the engine logs why; `check_health` fails from now on
+                return
             except Exception:  # such as an unreachable store: the loaded adapters keep serving
                 logger.exception("adapter server: cannot sync the live pointers, retrying in %g s", SYNC_INTERVAL_S)
 

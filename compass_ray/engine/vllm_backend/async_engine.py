@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import shutil
 import tempfile
 import threading
@@ -30,16 +31,20 @@ from compass_ray.engine.vllm_backend.adapter_leases import AdapterLeases, Reside
 from compass_ray.engine.vllm_backend.errors import BLEND_REFUSED, ECHO_REFUSED, AdapterRefusedError, GenerationFailedError
 from compass_ray.engine.vllm_backend.orphan_guard import end_guard, start_guard
 from compass_ray.engine.vllm_backend.output_reader import read_output, sampling_arguments
+from compass_ray.engine.vllm_backend.process_end import describe_end, has_ended
 from compass_ray.models.base_model import BaseModel, count_embeddings, find_end_token_ids
 from compass_ray.models.errors import ModelError
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _STOPPED = "The engine vLLM is stopped."
+_DEAD = "engine: vLLM is dead, %s; requests and health checks of this replica fail, so Serve replaces it"
 _STOP_SECONDS = 30.0
 _WARM_UP_SECONDS = 600.0
 _POLL_SECONDS = 0.5
 """How often a call of vLLM's checks whether its process lives."""
+_EXIT_POLLS = 10
+"""How often the exit status of a dead process is asked for. A process that reports an error ends soon after."""
 
 
 class VLLMEngine:
@@ -67,7 +72,7 @@ class VLLMEngine:
         self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
         self._thread.start()
         try:
-            self._llm = self._run(_open_llm(arguments)).result()
+            self._run(self._open(arguments)).result()
         except BaseException:
             self._close()
             raise
@@ -127,6 +132,22 @@ class VLLMEngine:
             logger.warning("engine: vLLM does not stop by itself, ending its processes: %s", _first_line(error))
         finally:
             self._close()
+
+    async def _open(self, arguments: Mapping[str, Any]) -> None:
+        others = multiprocessing.active_children()
+        self._llm = await _open_llm(arguments)
+        self._processes = [process for process in multiprocessing.active_children() if process not in others]
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        """Log once how vLLM ended, unless `stop` ended it."""
+        while not self._llm.errored:
+            await asyncio.sleep(_POLL_SECONDS)
+        for _ in range(_EXIT_POLLS):
+            if has_ended(self._processes):
+                break
+            await asyncio.sleep(_POLL_SECONDS)
+        logger.error(_DEAD, describe_end(self._processes))
 
     def _warm_up(self) -> None:
         """Generate once, greedily and sampled, so that what vLLM compiles at its first token delays no reply."""
@@ -276,6 +297,8 @@ class VLLMEngine:
         try:
             await self._call(self._llm.remove_lora(adapter.number))
             self._leases.forget(adapter.number)
+        except EngineStoppedError:  # its memory is free
+            pass
         except Exception as error:
             logger.warning("engine: vLLM cannot remove adapter %s: %s", adapter.name, _first_line(error))
         shutil.rmtree(adapter.folder, ignore_errors=True)
@@ -283,7 +306,7 @@ class VLLMEngine:
     async def _stop(self) -> None:
         self._is_stopped = True
         await asyncio.sleep(0)  # a task that is cancelled before its first step never tells its client
-        tasks = [*self._tasks.values(), *self._loads, *self._removals]
+        tasks = [*self._tasks.values(), *self._loads, *self._removals, self._watcher]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -222,7 +222,9 @@ class Request:
 def test_ranks_load_the_adapters_of_a_batch_in_one_order() -> None:
     """On two ranks, whose hashes of the same three names differ."""
     loaded: list[list[int]] = []
-    set_active = patches.wrap_set_active(lambda manager, requests, mapping: loaded.append([each.lora_int_id for each in requests]))
+    set_active = patches.wrap_set_active(
+        lambda manager, requests, mapping: loaded.append([each.lora_int_id for each in requests])
+    )
     for hashes in ((2, 1, 0), (0, 1, 2)):
         requests = {Request(number, name_hash) for number, name_hash in zip((5, 7, 9), hashes, strict=True)}
         set_active(None, requests, None)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import multiprocessing
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -226,6 +228,46 @@ def test_a_dead_engine_refuses_and_fails_its_requests(
         engine.submit(request(), Recorder().put).result(10)
     with pytest.raises(EngineStoppedError):
         engine.load("sw@v0001", make_adapter("sw"))
+
+
+async def wait_for_report(engine: VLLMEngine) -> None:
+    await asyncio.wait([engine._watcher])
+
+
+@pytest.mark.parametrize("is_removing", [False, True])
+def test_the_end_of_the_process_is_logged_once(
+    is_removing: bool,
+    llm: ScriptedLLM,
+    base: BaseModel,
+    patched: None,
+    make_adapter: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,), name="EngineCore", daemon=True)
+
+    async def open_llm(arguments: Mapping[str, Any]) -> ScriptedLLM:
+        process.start()
+        return llm
+
+    monkeypatch.setattr(async_engine, "_open_llm", open_llm)
+    engine = VLLMEngine(base, ARGUMENTS)
+    engine.load("sw@v0001", make_adapter("sw"))
+    process.kill()
+    engine._run(llm.die()).result(10)
+    engine._run(wait_for_report(engine)).result(10)
+    if is_removing:
+        engine.unload("sw@v0001")
+        settle(engine)
+    engine.stop()
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert f"process EngineCore ({process.pid}) was ended by SIGKILL; requests and health checks" in line
+
+
+def test_a_stopped_engine_is_not_reported_as_dead(engine: VLLMEngine, llm: ScriptedLLM, caplog: pytest.LogCaptureFixture) -> None:
+    engine.stop()
+    assert engine._watcher.cancelled()
+    assert not caplog.records
 
 
 @pytest.fixture

@@ -85,8 +85,11 @@ class LayerShape:
 
     def scored_token(self) -> int:
         """Bytes that a token of a prompt or reply takes while options are scored."""
-        live = _LIVE_PER_HIDDEN * self.hidden + _LIVE_PER_INNER * self.inner
-        return _CACHE_COPIES * self.cached_token() + live * self.itemsize
+        return _CACHE_COPIES * self.cached_token() + self.live_token()
+
+    def live_token(self) -> int:
+        """Bytes that a token takes within one block, without a backward pass."""
+        return (_LIVE_PER_HIDDEN * self.hidden + _LIVE_PER_INNER * self.inner) * self.itemsize
 
     def cached_token(self) -> int:
         """Bytes of a token's keys and values in all layers."""

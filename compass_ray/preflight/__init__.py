@@ -41,6 +41,7 @@ from compass_ray.preflight.subjects import check_subjects
 from compass_ray.preflight.training_cost import check_training_cost
 from compass_ray.preflight.versions import check_versions
 from compass_ray.preflight.vllm_environment import check_vllm
+from compass_ray.preflight.vllm_memory import check_vllm_memory
 from compass_ray.sources.typology import vectors_source
 from compass_ray.training.deepspeed_config import read_deepspeed_config, require_deepspeed
 
@@ -99,7 +100,7 @@ def run_checks(
     results = [result for check in checks for result in check(context)]
     blocked = {result.check for result in results if result.blocking}
     of_identifier = [] if "language identifier" in blocked else check_identifier(context)
-    of_base = [] if _lacks_base(results) else [*check_base(context), *check_memory(context)]
+    of_base = [] if _lacks_base(results) else [*check_base(context), *check_memory(context), *check_vllm_memory(context)]
     of_encoder = [] if blocked & {"storage", "encoder", "remote code", "sources", "languages"} else check_embedding_time(context)
     return [*results, *of_identifier, *of_base, *of_encoder]
 

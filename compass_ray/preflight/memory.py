@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from compass_ray.cluster_capacity import ClusterCapacity, Request, accelerator_type, count_fitting
+from compass_ray.cluster_capacity import ClusterCapacity, Request, count_fitting
 from compass_ray.config import RunConfig
 from compass_ray.models.errors import ModelError
 from compass_ray.models.model_resolver import hub_id
@@ -22,14 +22,8 @@ from compass_ray.models.token_memory import (
     training_workers,
 )
 from compass_ray.preflight.check_result import CheckContext, CheckResult
+from compass_ray.preflight.gpu_memory import GB, list_gpu_memory
 from compass_ray.preflight.model_size import ModelSize, model_size
-
-_GB = 1e9
-_GPU_GB = {
-    "A10G": 24, "A100": 40, "A100-40G": 40, "A100-80G": 80, "B200": 180, "B300": 270, "GB200": 180, "GB300": 270, "H100": 80,
-    "H20": 96, "H200": 141, "K80": 12, "L4": 24, "L40S": 48, "P4": 8, "P100": 16, "RTX-PRO-6000": 96, "T4": 16, "V100": 16,
-}  # fmt: skip
-"""Memory by Ray's accelerator name; the smallest variant of each name."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +76,7 @@ def _unusable_base(config: RunConfig, error: str) -> CheckResult:
 
 def _check_training(config: RunConfig, size: ModelSize, memories: list[AvailableMemory]) -> CheckResult:
     memory, largest = _smallest(memories), max(each.available for each in memories)
-    found = f"{_describe_estimate(config, size)}; a worker has {memory.available / _GB:.1f} GB of {memory.device}"
+    found = f"{_describe_estimate(config, size)}; a worker has {memory.available / GB:.1f} GB of {memory.device}"
     needed = size.weights + size.optimizer
     if needed > memory.available:
         remedy = "use a smaller base model, train.dtype=bfloat16, a larger GPU, or fewer workers per machine"
@@ -104,7 +98,7 @@ def _check_training(config: RunConfig, size: ModelSize, memories: list[Available
 def _check_scoring(config: RunConfig, size: ModelSize, memories: list[AvailableMemory]) -> CheckResult:
     name, memory = "memory of scoring", _smallest(memories)
     fitting, wanted = size.shape.scored_tokens(memory.usable, size.scoring, _device_type(config)), config.evaluate.batch_tokens
-    found = f"estimated: {size.scoring / _GB:.2f} GB and {size.shape.scored_token() / 1e6:.2f} MB per token"
+    found = f"estimated: {size.scoring / GB:.2f} GB and {size.shape.scored_token() / 1e6:.2f} MB per token"
     if wanted is not None and wanted > (
         fitting := max(fitting, _tokens_that_fit(memory, size.scoring, size.shape.scored_token()))
     ):
@@ -118,7 +112,7 @@ def _check_scoring(config: RunConfig, size: ModelSize, memories: list[AvailableM
 def _check_serving(config: RunConfig, size: ModelSize, memories: list[AvailableMemory]) -> list[CheckResult]:
     """The memory of a replica on this machine.
 
-    Nothing if replicas are elsewhere, have GPUs or use vLLM, or the model has no attention.
+    Nothing if replicas are elsewhere, have GPUs or use vLLM (see `vllm_memory`), or the model has no attention.
     """
     name, serve, resources = "memory of serving", config.serve, config.resources
     if (
@@ -133,14 +127,14 @@ def _check_serving(config: RunConfig, size: ModelSize, memories: list[AvailableM
     fixed, slot = size.serving(serve, adapters=len(config.languages)), size.slot(serve)
     limit = GIB * (serve.kv_cache_gib or kv_cache_gib(available, size.weights))
     requests = min(int(limit / slot), serve.max_num_seqs)
-    found = f"estimated: {fixed / _GB:.2f} GB, and {slot / _GB:.2f} GB of key-value cache for each of {requests} requests"
+    found = f"estimated: {fixed / GB:.2f} GB, and {slot / GB:.2f} GB of key-value cache for each of {requests} requests"
     if not requests:
         return [CheckResult(name, found, f"set serve.kv_cache_gib={slot / GIB + 0.1:.1f}, or lower serve.max_prompt_tokens")]
     if fixed + requests * slot <= available:
         return [CheckResult(name, found)]
     rest = math.floor(10 * (available - fixed) / GIB) / 10
     fits = f"set serve.kv_cache_gib={rest}" if rest * GIB >= slot else "use a smaller base model or train.dtype=bfloat16"
-    return [CheckResult(name, f"{found}; a replica has about {available / _GB:.1f} GB", fits)]
+    return [CheckResult(name, f"{found}; a replica has about {available / GB:.1f} GB", fits)]
 
 
 def _tokens_that_fit(memory: AvailableMemory, fixed: int, token: int) -> int:
@@ -158,8 +152,8 @@ def _device_type(config: RunConfig) -> str:
 
 def _describe_estimate(config: RunConfig, size: ModelSize) -> str:
     token = size.shape.trained_token(checkpointing=config.train.gradient_checkpointing)
-    parts = f"weights {size.weights / _GB:.2f} GB, adapter with optimiser {size.optimizer / _GB:.2f} GB"
-    logits = f"logits {size.shape.logit_slice() / _GB:.2f} GB"
+    parts = f"weights {size.weights / GB:.2f} GB, adapter with optimiser {size.optimizer / GB:.2f} GB"
+    logits = f"logits {size.shape.logit_slice() / GB:.2f} GB"
     return f"estimated: {size.parameters / 1e6:,.0f} million parameters, {parts}, {logits}, {token / 1e6:.2f} MB per token"
 
 
@@ -168,30 +162,11 @@ def _list_available(config: RunConfig, capacity: ClusterCapacity, workers: int, 
     share = config.resources.gpus_per_worker
     request = {"CPU": config.resources.cpus_per_worker, "GPU": share}
     if share > 0:
-        return _gpus(capacity, request) if cluster else _own_gpu(share)
+        gpus = list_gpu_memory(capacity, request, is_cluster=cluster)
+        return [AvailableMemory(total * USABLE_OF_GPU * min(share, 1.0), name) for name, total in gpus.items()]
     if cluster:
         return _cluster_memory(capacity, request, workers)
     return [_share_of_machine(machine_memory(), workers, capacity.nodes[0].resources, request)]
-
-
-def _gpus(capacity: ClusterCapacity, request: Request) -> list[AvailableMemory]:
-    shapes = [n.resources for n in capacity.nodes] + [kind.resources for kind in capacity.types or ()]
-    names = {accelerator_type(shape) for shape in shapes if count_fitting(shape, request)}
-    share = max(request["GPU"], 1.0) if request["GPU"] >= 1 else request["GPU"]
-    return [
-        AvailableMemory(_GPU_GB[name] * _GB * USABLE_OF_GPU * min(share, 1.0), name)
-        for name in sorted(filter(None, names))
-        if name in _GPU_GB
-    ]
-
-
-def _own_gpu(share: float) -> list[AvailableMemory]:
-    import torch
-
-    if not torch.cuda.is_available():
-        return []
-    gpu = torch.cuda.get_device_properties(0)
-    return [AvailableMemory(gpu.total_memory * USABLE_OF_GPU * min(share, 1.0), gpu.name)]
 
 
 def _cluster_memory(capacity: ClusterCapacity, request: Request, workers: int) -> list[AvailableMemory]:
@@ -203,5 +178,5 @@ def _cluster_memory(capacity: ClusterCapacity, request: Request, workers: int) -
 def _share_of_machine(total: float, workers: int, resources: Request, request: Request) -> AvailableMemory:
     """Memory of one worker: the machine's memory divided by the workers that run there at once."""
     sharing = max(min(count_fitting(resources, request) or 1, workers), 1)
-    device = f"memory ({total / _GB:.1f} GB shared by {sharing})" if sharing > 1 else "memory"
+    device = f"memory ({total / GB:.1f} GB shared by {sharing})" if sharing > 1 else "memory"
     return AvailableMemory(total / sharing, device, USABLE_OF_MACHINE, total)

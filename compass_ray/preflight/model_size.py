@@ -6,6 +6,7 @@ Key property: parameters are counted exactly, on a model without storage. `model
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from compass_ray.config import ServeConfig, TrainConfig
 from compass_ray.models.errors import ModelError, describe_loading_error
@@ -18,12 +19,23 @@ _OPTIMISED = 16
 
 
 @dataclass(frozen=True)
+class LayerWidths:
+    """Sums over the layers that vLLM prepares for adapters, whether an adapter has them or not."""
+
+    inputs_and_outputs: int = 0
+    """Of linear layers and embeddings."""
+    outputs: int = 0
+    """Of linear layers without the last one, which gives the logits."""
+
+
+@dataclass(frozen=True)
 class ModelSize:
-    """Numbers of parameters, and the shape that determines what a token takes."""
+    """Numbers of parameters, the shape that determines what a token takes, and widths that determine what adapters take."""
 
     parameters: int
     adapter: int
     shape: LayerShape
+    widths: LayerWidths = LayerWidths()
 
     @property
     def weights(self) -> int:
@@ -83,4 +95,18 @@ def model_size(config: TrainConfig) -> ModelSize:
         parameters=sum(p.numel() for p in model.parameters()),
         adapter=sum(config.adapter.r * (m.in_features + m.out_features) + magnitudes * m.out_features for m in adapted),
         shape=LayerShape.of(found, BYTES[config.dtype]),
+        widths=_sum_widths(model),
+    )
+
+
+def _sum_widths(model: Any) -> LayerWidths:
+    from torch import nn
+
+    head = model.get_output_embeddings()
+    linear = [each for each in model.modules() if isinstance(each, nn.Linear)]
+    embeddings = [each for each in model.modules() if isinstance(each, nn.Embedding)]
+    return LayerWidths(
+        sum(each.in_features + each.out_features for each in linear)
+        + sum(each.num_embeddings + each.embedding_dim for each in embeddings),
+        sum(each.out_features for each in linear if each is not head),
     )

@@ -1,6 +1,6 @@
 """The arguments of vLLM's engine for a configuration, and the settings that do not go with vLLM.
 
-Pure functions of the configuration. They load neither vLLM nor torch, so preflight uses them on any machine.
+They load neither vLLM nor torch, so preflight uses them on any machine.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Any
 
 from compass_ray.config import RunConfig
 from compass_ray.engine.vllm_backend.errors import BLEND_REFUSED
+from compass_ray.models.token_memory import GIB, kv_cache_gib, replica_memory
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Values of ``max_lora_rank`` that vLLM accepts."""
@@ -40,7 +41,6 @@ EXECUTORS = ("uni", "mp", "ray")
 """Values of ``distributed_executor_backend``. vLLM imports any other one as a class."""
 UNSERVED_VERSIONS = 64
 """Resident versions beyond live, canary and shadow ones: requested by name, or replaced and still in use."""
-_GIB = 1 << 30
 _GPU_SHARE = 0.9
 
 
@@ -77,9 +77,18 @@ def build_arguments(config: RunConfig, model: str) -> dict[str, Any]:
 def _memory_arguments(config: RunConfig) -> dict[str, Any]:
     """The set size of the key-value cache, or the share of a GPU. On a CPU the size is derived when the engine opens."""
     if config.serve.kv_cache_gib is not None:
-        return {"kv_cache_memory_bytes": int(config.serve.kv_cache_gib * _GIB)}
+        return {"kv_cache_memory_bytes": int(config.serve.kv_cache_gib * GIB)}
     gpus = config.resources.replica_gpus
     return {"gpu_memory_utilization": _GPU_SHARE * min(gpus, 1.0)} if gpus else {}
+
+
+def cpu_cache_bytes(config: RunConfig, weights: float) -> int:
+    """Key-value cache of each rank on a CPU of this machine, if no size is set; ``weights`` are the bytes of the base model.
+
+    The ranks share what the engine of this package would take.
+    """
+    total = kv_cache_gib(replica_memory(config.resources, "cpu"), weights) * GIB
+    return int(total / config.serve.vllm.tensor_parallel)
 
 
 def list_unsupported_settings(config: RunConfig) -> list[str]:

@@ -10,10 +10,9 @@ import torch
 from compass_ray.config import RunConfig
 from compass_ray.engine.kv_cache import derive_max_model_len
 from compass_ray.engine.vllm_backend.async_engine import VLLMEngine
-from compass_ray.engine.vllm_backend.engine_arguments import build_arguments
-from compass_ray.models.base_model import BaseModel, load_base_without_weights
+from compass_ray.engine.vllm_backend.engine_arguments import build_arguments, cpu_cache_bytes
+from compass_ray.models.base_model import load_base_without_weights
 from compass_ray.models.model_resolver import resolve_model
-from compass_ray.models.token_memory import GIB, kv_cache_gib, replica_memory
 
 logger = logging.getLogger(__name__)
 _UNRESERVED = "engine: vLLM uses a GPU that Ray does not reserve; set resources.replica_gpus=%d"
@@ -44,7 +43,8 @@ def open_vllm_engine(config: RunConfig) -> VLLMEngine:
     arguments = build_arguments(config, resolve_model(config.train.base_model, "base_model"))
     arguments["max_model_len"] = min(arguments["max_model_len"], derive_max_model_len(base.model))
     if is_cpu:
-        arguments.setdefault("kv_cache_memory_bytes", _cpu_cache_bytes(config, base))
+        weights = sum(parameter.nbytes for parameter in base.model.parameters())
+        arguments.setdefault("kv_cache_memory_bytes", cpu_cache_bytes(config, weights))
     return VLLMEngine(base, arguments)
 
 
@@ -54,8 +54,3 @@ def _set_variables(threads: int, *, is_cpu: bool) -> None:
         os.environ.setdefault(name, value)
     if is_cpu:
         os.environ["OMP_NUM_THREADS"] = str(threads)
-
-
-def _cpu_cache_bytes(config: RunConfig, base: BaseModel) -> int:
-    weights = sum(parameter.nbytes for parameter in base.model.parameters())
-    return int(kv_cache_gib(replica_memory(config.resources, "cpu"), weights) * GIB)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,28 +38,30 @@ class Subject:
             assert reply.prompt_logprobs == pytest.approx(expected.prompt_logprobs, abs=TOLERANCE), key
 
 
-def _expect(
-    base: Path, folder: Path, names: Sequence[str | None], prompts: Sequence[Sequence[int]]
-) -> dict[tuple[str | None, int], Reply]:
-    found = {}
-    for name in names:
-        model = load_peft(base, folder / name if name else None)
-        found |= {(name, i): generate(model, prompt, TOKENS) for i, prompt in enumerate(prompts)}
-    return found
+def _prepare(name: str, base: Path, folder: Path) -> tuple[list[str | None], list[list[int]]]:
+    """Write the adapters of a model, and a random model itself; return their names and prompts."""
+    model = make_model(name, base) if name in FAMILIES else load_peft(base, None)
+    names = make_adapters(model, folder, FUSED if name == "phi3" else LAYERS)
+    return [None, *names], make_prompts(model.config.vocab_size)
+
+
+def _expect(base: Path, adapter: Path | None, prompts: Sequence[Sequence[int]]) -> list[Reply]:
+    model = load_peft(base, adapter)
+    replies = [generate(model, prompt, TOKENS) for prompt in prompts]
+    del model
+    gc.collect()  # a model with an adapter may refer to itself
+    return replies
 
 
 @pytest.fixture(scope="module", params=[*FAMILIES, *(pytest.param(name, marks=pytest.mark.real_models) for name in REAL)])
 def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
+    """At most one model of the oracle is in memory, and none beside the engine."""
     folder = tmp_path_factory.mktemp(request.param)
-    if request.param in FAMILIES:
-        base = folder / "base"
-        model = make_model(request.param, base)
-    else:
-        base = request.getfixturevalue("real_models") / request.param
-        model = load_peft(base, None)
-    names = [None, *make_adapters(model, folder, FUSED if request.param == "phi3" else LAYERS)]
-    prompts = make_prompts(model.config.vocab_size)
-    replies = _expect(base, folder, names, prompts)
+    base = folder / "base" if request.param in FAMILIES else request.getfixturevalue("real_models") / request.param
+    names, prompts = _prepare(request.param, base, folder)
+    replies = {
+        (name, i): reply for name in names for i, reply in enumerate(_expect(base, folder / name if name else None, prompts))
+    }
     with start_engine(base, folder) as engine:
         yield Subject(engine, names, prompts, replies)
 

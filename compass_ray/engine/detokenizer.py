@@ -12,6 +12,8 @@ from tokenizers.decoders import DecodeStream
 
 _MAX_SILENT_TOKENS = 8
 """Tokens without text that are decoded together. A character has four bytes at most, so the first of them are in none."""
+_MAX_HELD_TOKENS = 3
+"""Tokens of an incomplete character."""
 _LETTER = "a"
 """A text before what is decoded, where that is not the start of a text."""
 
@@ -67,9 +69,19 @@ class IncrementalDetokenizer:
         self._num_silent_tokens = 0 if text else self._num_silent_tokens + 1
         if self._num_silent_tokens < _MAX_SILENT_TOKENS:
             return text
-        before, self._num_silent_tokens = self._letter_ids if self._text else self._before, 0
-        self._stream = self._open_stream(before)
-        return self._decode_after(before, self._ids[-_MAX_SILENT_TOKENS:])
+        before, silent = self._letter_ids if self._text else self._before, self._ids[-_MAX_SILENT_TOKENS:]
+        held = self._num_held_tokens(before, silent)
+        self._num_silent_tokens = held
+        self._stream = self._open_stream([*self._letter_ids, *silent[-held:]])
+        return self._decode_after(before, silent[:-held])
+
+    def _num_held_tokens(self, before: Sequence[int], ids: Sequence[int]) -> int:
+        """How many of the last tokens may begin a character: the fewest after which nothing is divided."""
+        whole = self._decode_after(before, ids)
+        for held in range(1, _MAX_HELD_TOKENS):
+            if self._decode_after(before, ids[:-held]) + self._decode_after(self._letter_ids, ids[-held:]) == whole:
+                return held
+        return _MAX_HELD_TOKENS
 
     def _decode_after(self, before: Sequence[int], ids: Sequence[int]) -> str:
         start, complete = (self.tokenizer.decode(each, skip_special_tokens=True) for each in (before, [*before, *ids]))

@@ -55,6 +55,16 @@ def test_any_tokens_give_what_decoding_them_gives(ids: list[int]) -> None:
     assert "".join(deltas) == detokenizer.text == TOKENIZER.decode(ids, skip_special_tokens=True)
 
 
+BYTES = TOKENIZER.convert_tokens_to_ids([bytes_to_unicode()[byte] for byte in b"a\x80\x88\x98\x9f\xe1\xf0\xff"])
+
+
+@settings(max_examples=100)
+@given(st.lists(st.sampled_from(BYTES), min_size=8, max_size=40))
+def test_bytes_of_no_character_divide_none(ids: list[int]) -> None:
+    detokenizer, deltas = detokenize(ids)
+    assert "".join(deltas) == detokenizer.text == TOKENIZER.decode(ids)
+
+
 @pytest.mark.parametrize("start", ["", "yes"])
 def test_tokens_without_text_are_decoded_in_bounded_pieces(start: str) -> None:
     (invalid,) = TOKENIZER.convert_tokens_to_ids([bytes_to_unicode()[0x80]])

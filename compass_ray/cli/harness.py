@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from compass_ray.cli.app import app
 from compass_ray.cli.options import Json, Languages, RunArgument, Settings, open_run, parse_languages
@@ -16,8 +17,8 @@ from compass_ray.cli.session import open_session
 if TYPE_CHECKING:
     from compass_ray.artifacts import RunDir
     from compass_ray.config import RunConfig
+    from compass_ray.harness.planned_tasks import HarnessTask
     from compass_ray.records.harness import HarnessRecord
-    from compass_ray.stages.harness import HarnessTask
 
 
 def _list(shown: bool) -> None:
@@ -38,7 +39,12 @@ def _list(shown: bool) -> None:
 )
 def evaluate_tasks(
     run: RunArgument,
-    tasks: Annotated[str | None, typer.Option("--tasks", help="Tasks, for example belebele,mgsm; --list shows them.")] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            "--tasks", help="Tasks, for example belebele,mgsm; --list shows them. Also tasks, groups and tags of lm-eval."
+        ),
+    ] = None,
     method: Annotated[
         str | None, typer.Option("--method", help="Methods of the run, versions such as v0002, or base; all and base if unset.")
     ] = None,
@@ -47,7 +53,10 @@ def evaluate_tasks(
         list[str] | None,
         typer.Option("--data", help="TASK=FOLDER with the rows of a task, or one FOLDER for all. Can be repeated."),
     ] = None,
-    include: Annotated[str | None, typer.Option("--include", help="Folder with task files of your own.")] = None,
+    include: Annotated[
+        str | None,
+        typer.Option("--include", help="Folder with task files of your own. Python code that they name with !function is run."),
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Most items of each task.")] = None,
     set_: Settings = None,
     force: Annotated[bool, typer.Option("--force", help="Evaluate again what is complete.")] = False,
@@ -61,17 +70,19 @@ def evaluate_tasks(
     settings = _settings(where.read_config(), languages, data, limit, set_)
     from compass_ray.config import ConfigError
     from compass_ray.config.paths import absolute_path
+    from compass_ray.harness import planned_tasks
     from compass_ray.stages import harness
 
     names = _split(tasks) or settings.evaluate.harness.tasks
     if not names:
         raise ConfigError("no task is given; give --tasks, for example --tasks belebele, or set evaluate.harness.tasks")
-    methods = _split(method) or (harness.BASE, *settings.select.methods)
+    methods = _split(method) or (planned_tasks.BASE, *settings.select.methods)
     own = None if include is None else absolute_path(include)
-    wanted = harness.plan(settings, where, tasks=names, methods=methods, data=_folders(data), include=own)
-    harness.check_tasks(wanted)
-    with progress_bars(quiet=json_) as progress, open_session(settings.resources, quiet=json_):
-        harness.run_tasks(settings, where, wanted, force=force, progress=progress)
+    planned = planned_tasks.plan(settings, where, tasks=names, methods=methods, data=_folders(data), include=own)
+    wanted = planned_tasks.expand_tags(planned)
+    if harness.find_pending(settings, where, wanted, force=force):
+        with progress_bars(quiet=json_) as progress, open_session(settings.resources, quiet=json_):
+            harness.run_tasks(settings, where, wanted, force=force, progress=progress)
     records = [_read(where, each) for each in wanted]
     emit(json_, {"run": where.shown_uri, "results": [each.to_json() for each in records]}, lambda: _print(records))
 
@@ -107,7 +118,12 @@ def _read(run: RunDir, task: HarnessTask) -> HarnessRecord:
 
 def _print(records: Sequence[HarnessRecord]) -> None:
     header = ["task", "language", "method", "metric", "value", "± error", "chance", "items"]
-    print_rows(header, [_row(each) for each in records])
+    print_rows(header, [_row(part) for each in records for part in each.parts])
+    for each in records:
+        if each.truncated:
+            where = escape(f"{each.task} ({each.language}, {each.method})")
+            note = f"{each.truncated:,} requests of {where} were longer than the model's context; their start was cut."
+            out.print(f"[bold]note:[/] {note}", highlight=False, soft_wrap=True)
 
 
 def _row(record: HarnessRecord) -> list[str]:
@@ -119,4 +135,4 @@ def _row(record: HarnessRecord) -> list[str]:
 def _format(value: float | None, *, percent: bool) -> str:
     if value is None:
         return "–"
-    return f"{100 * value:.1f}" if percent else f"{value:.4g}"
+    return f"{100 * value:.1f}%" if percent else f"{value:.4g}"

@@ -8,18 +8,21 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import lm_eval
-from lm_eval.models.huggingface import HFLM
-from lm_eval.tasks import TaskManager
-
 from compass_ray.config import ConfigError
+from compass_ray.harness.library_settings import local_data_sets, unchanged_environment
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import encode_messages, render_messages
+
+with unchanged_environment():
+    import lm_eval
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
 
 _RESAMPLES = 1000
 """Bootstrap resamples of the harness, for metrics whose error has no closed form."""
@@ -81,7 +84,9 @@ class HarnessModel(HFLM):  # type: ignore[misc]
         return str(self.tokenizer.name_or_path)
 
 
-def evaluate_tasks(base: BaseModel, names: Sequence[str], folders: Sequence[Path], settings: HarnessSettings) -> dict[str, Any]:
+def evaluate_tasks(
+    base: BaseModel, names: Sequence[str], folders: Sequence[Path], settings: HarnessSettings, cache: Path | None = None
+) -> dict[str, Any]:
     """The harness's results of tasks, with ``samples``, and as ``truncated`` the number of truncated requests.
 
     Args:
@@ -89,12 +94,13 @@ def evaluate_tasks(base: BaseModel, names: Sequence[str], folders: Sequence[Path
         names: names of tasks and groups: of ``folders``, otherwise the harness's own.
         folders: folders of task files.
         settings: how they are evaluated.
+        cache: folder for the converted rows; that of Hugging Face's data sets if None.
 
     Raises:
         ConfigError: a task is unknown, or its data set is not on this machine.
     """
     model = HarnessModel(base, settings)
-    with _silent():
+    with _silent(), local_data_sets(cache):
         manager = open_task_manager(names, folders)
         try:
             found = lm_eval.simple_evaluate(
@@ -131,29 +137,64 @@ def check_prompt_length(base: BaseModel, tokens: int, new_tokens: int) -> None:
         )
 
 
+def expand_tags(names: Iterable[str], folders: Sequence[Path]) -> dict[str, tuple[str, ...]]:
+    """The tasks of each tag, sorted, as the harness evaluates it. A task or a group is itself.
+
+    Args:
+        names: names of tasks, groups and tags: of ``folders``, otherwise the harness's own.
+        folders: folders of task files.
+
+    Raises:
+        ConfigError: a name is unknown, or a task of a group.
+    """
+    manager = open_task_manager(tuple(names), folders)
+    tags = set(manager.all_tags)
+    return {name: tuple(sorted(manager.task_index[name].tags)) if name in tags else (name,) for name in names}
+
+
 def open_task_manager(names: Sequence[str], folders: Sequence[Path]) -> TaskManager:
     """Tasks of the folders alone, which are read in milliseconds; the harness's own thousands only if a name needs them.
 
     Raises:
-        ConfigError: a name is unknown, or a tag, which has no result of its own.
+        ConfigError: a name is unknown, or a task of a group.
     """
-    found = _find_manager(names, folders)
-    tags = sorted(set(names) & set(found.all_tags))
-    if tags:
-        raise ConfigError(f"tags have no result of their own: {', '.join(tags)}; give the names of their tasks")
-    return found
-
-
-def _find_manager(names: Sequence[str], folders: Sequence[Path]) -> TaskManager:
-    paths = [str(folder) for folder in folders]
-    own = TaskManager(include_path=paths, include_defaults=False)
-    if set(names) <= set(own.all_tasks):
+    paths = tuple(str(folder) for folder in folders)
+    own = TaskManager(include_path=list(paths), include_defaults=False)
+    if not _find_unknown(own, names, with_inline=True):
         return own
-    every = TaskManager(include_path=paths)
-    unknown = sorted(set(names) - set(every.all_tasks))
-    if unknown:
+    every = _open_every_task(paths)
+    if unknown := _find_unknown(every, names, with_inline=False):
         raise ConfigError(f"unknown tasks: {', '.join(unknown)}; give names of compass-ray eval --list or of lm-eval")
     return every
+
+
+@cache
+def _open_every_task(folders: tuple[str, ...]) -> TaskManager:
+    return TaskManager(include_path=list(folders))
+
+
+def _find_unknown(manager: TaskManager, names: Iterable[str], *, with_inline: bool) -> list[str]:
+    """Names without a task, also among the members of groups; ``with_inline`` also tasks that a group itself defines."""
+    pending, seen, unknown = list(names), set[str](), set[str]()
+    while pending:
+        name = pending.pop()
+        entry = manager.task_index.get(name)
+        if entry is None:
+            unknown.add(name)
+        elif name not in seen:
+            pending += _member_names((entry.cfg or {}).get("task"), with_inline=with_inline)
+        seen.add(name)
+    return sorted(unknown)
+
+
+def _member_names(members: object, *, with_inline: bool) -> Iterator[str]:
+    for each in members if isinstance(members, list) else ():
+        if isinstance(each, str):
+            yield each
+        elif isinstance(each.get("task"), list):
+            yield from _member_names(each["task"], with_inline=with_inline)
+        elif with_inline:
+            yield str(each.get("task") or each.get("group"))
 
 
 def _first_line(error: Exception) -> str:

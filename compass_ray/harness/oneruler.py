@@ -32,6 +32,16 @@ def oneruler_rows(folder: Path, language: str, settings: LongContextConfig, seed
     return pa.concat_tables(tables)
 
 
+def check_oneruler(folder: Path, language: str, settings: LongContextConfig, count: Callable[[str], int]) -> None:
+    """Check that the shortest and the longest prompts of every task can be made.
+
+    Raises:
+        ConfigError: as `oneruler_rows`, or a length is too short or too long for a task.
+    """
+    tokens = tuple(sorted({min(settings.tokens), max(settings.tokens)}))
+    oneruler_rows(folder, language, settings.model_copy(update={"tokens": tokens, "items": 1}), 0, count)
+
+
 def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """The score of one reply, also under its task and length, and for a single needle under its depth.
 

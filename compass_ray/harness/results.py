@@ -60,7 +60,6 @@ def build_record(
     metrics = {each: read_metrics(values) for each, values in results["results"].items()}
     main = metrics.get(name, {})
     metric = layout.primary if layout and layout.primary in main else first_metric(main)
-    samples = [sample for each in results["samples"].values() for sample in each]
     subtasks = {f"{each}/{key}": value for each, found in metrics.items() if each != name for key, value in found.items()}
     return HarnessRecord(
         task=task,
@@ -68,40 +67,52 @@ def build_record(
         metric=metric,
         value=main.get(metric) if metric else None,
         stderr=stderr_of(main, metric) if metric else None,
-        chance=chance_level(samples, layout.option_prefix if layout else None) if layout or _has_chance(metric) else None,
+        chance=_chance(metric, results, layout),
         truncated=results.get("truncated"),
         metrics={**main, **subtasks},
-        num_fewshot=int(results["n-shot"].get(name, 0)),
+        num_fewshot=results["n-shot"].get(name),
         **fields,
     )
+
+
+def _chance(metric: str | None, results: Mapping[str, Any], layout: TaskLayout | None) -> float | None:
+    """The chance level of a metric; None if it has none, or if a task's own code computes it."""
+    configs = results.get("configs", {}).values() if layout is None else ()
+    if not _has_chance(metric) or any(config.get("process_results") for config in configs):
+        return None
+    samples = (sample for each in results["samples"].values() for sample in each)
+    return chance_level(samples, layout.option_prefix if layout else None)
 
 
 def _has_chance(metric: str | None) -> bool:
     """Whether a uniform choice has a known value: 1 / number of options.
 
-    >>> _has_chance("acc_norm,none"), _has_chance("mcc,none")
-    (True, False)
+    >>> _has_chance("acc_norm,none"), _has_chance("mcc,none"), _has_chance("f1,none")
+    (True, False, False)
     """
     return metric is not None and metric.startswith(("acc", "exact_match"))
 
 
 def chance_level(samples: Iterable[Sample], option_prefix: str | None = None) -> float | None:
-    """The accuracy of a uniform choice: the mean over items of 1 / number of options, 0 where the answer is free.
+    """The accuracy of a uniform choice: the mean over items of 1 / number of options.
 
     Args:
-        samples: items of one task; None without any.
+        samples: items of one task.
         option_prefix: columns of the options of items that are answered by a generated letter.
+
+    Returns:
+        None without items, or if the number of options of an item is unknown, as for free answers.
     """
-    chances = [_item_chance(sample, option_prefix) for sample in samples]
-    return float(np.mean(chances)) if chances else None
+    counts = [_count_options(sample, option_prefix) for sample in samples]
+    return float(np.mean([1 / count for count in counts])) if counts and all(counts) else None
 
 
-def _item_chance(sample: Sample, option_prefix: str | None) -> float:
+def _count_options(sample: Sample, option_prefix: str | None) -> int:
     if option_prefix:
-        options = sum(bool(value) for name, value in sample["doc"].items() if name.startswith(option_prefix))
-    else:
-        options = len(sample["arguments"]) if _is_choice(sample) else 0
-    return 1 / options if options else 0.0
+        return sum(bool(value) for name, value in sample["doc"].items() if name.startswith(option_prefix))
+    # For mutual information, each option is scored without its prompt too.
+    requests = len(sample["arguments"]) // (2 if "acc_mutual_info" in sample.get("metrics", ()) else 1)
+    return requests if _is_choice(sample) else 0
 
 
 def _is_choice(sample: Sample) -> bool:
@@ -109,17 +120,25 @@ def _is_choice(sample: Sample) -> bool:
     return len(sample["arguments"]) > 1 and not isinstance(sample["resps"][0][0], str)
 
 
-def build_items_table(samples: Mapping[str, Sequence[Sample]], metric: str) -> pa.Table:
+def build_items_table(samples: Mapping[str, Sequence[Sample]], metric: str | None) -> pa.Table:
     """One row for each item (schemas.HARNESS_ITEMS), by task and item number.
 
     Args:
         samples: items by name of their task.
-        metric: the metric and filter of ``value``.
+        metric: the metric and filter of ``value``; None for the first of each task.
     """
-    name, _, chosen = metric.partition(",")
-    chosen_samples = [(task, each) for task in sorted(samples) for each in samples[task] if each.get("filter", chosen) == chosen]
-    rows = [_item_row(task, sample, name) for task, sample in chosen_samples]
+    rows = [row for task in sorted(samples) for row in _item_rows(task, samples[task], metric or _logged_metric(samples[task]))]
     return pa.Table.from_pylist(rows, schemas.HARNESS_ITEMS)
+
+
+def _logged_metric(samples: Sequence[Sample]) -> str:
+    """The first metric and filter of a task's items."""
+    return next((f"{sample['metrics'][0]},{sample['filter']}" for sample in samples if sample["metrics"]), "")
+
+
+def _item_rows(task: str, samples: Sequence[Sample], metric: str) -> list[dict[str, Any]]:
+    name, _, chosen = metric.partition(",")
+    return [_item_row(task, sample, name) for sample in samples if sample.get("filter", chosen) == chosen]
 
 
 def _item_row(task: str, sample: Sample, metric: str) -> dict[str, Any]:

@@ -10,28 +10,18 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from compass_ray import ray_session
 from compass_ray.adapters.method_model import find_model_artifact, open_method_model
-from compass_ray.artifacts import (
-    FULL_FINETUNING,
-    Artifact,
-    Identity,
-    LanguagesFailedError,
-    Manifest,
-    RunDir,
-    content_hash,
-    version_of,
-)
-from compass_ray.config import ConfigError, RunConfig
-from compass_ray.harness.layouts import TEST_SET, TaskLayout, flores_code, harness_folder, harness_version, task_layouts
-from compass_ray.harness.oneruler import ONERULER, oneruler_rows
+from compass_ray.artifacts import Artifact, Identity, LanguagesFailedError, Manifest, RunDir
+from compass_ray.config import RunConfig
+from compass_ray.harness.layouts import TaskLayout, harness_version, task_layouts
+from compass_ray.harness.oneruler import ONERULER, check_oneruler, oneruler_rows
+from compass_ray.harness.planned_tasks import HarnessTask, identify
 from compass_ray.harness.task_files import build_tasks, write_tasks
-from compass_ray.models.model_resolver import model_identity
 from compass_ray.progress import Progress, silent
 from compass_ray.records.harness import HarnessRecord
 
@@ -39,97 +29,42 @@ if TYPE_CHECKING:
     from compass_ray.artifacts.writer import Writer
     from compass_ray.models.base_model import BaseModel
 
-BASE = "base"
-"""The method that evaluates the base model without an adapter."""
 _ROWS = "test.parquet"
 """Rows of the test set of the run and of OneRuler."""
 
 
-@dataclass(frozen=True)
-class HarnessTask:
-    """One task under one method: its language, adapter version (None is the base model) and where its rows are."""
-
-    task: str
-    method: str
-    language: str
-    version: str | None
-    folder: str | None = None
-    """Folder of the benchmark's files; None for the run's own test set and for tasks of others."""
-    include: str | None = None
-    """Folder of task files of the user."""
+Pending = Mapping[HarnessTask, Identity]
+"""Tasks that have no complete result, in their order."""
 
 
-def plan(
-    config: RunConfig,
-    run: RunDir,
-    *,
-    tasks: Sequence[str],
-    methods: Sequence[str],
-    data: Mapping[str, str],
-    include: str | None = None,
-) -> list[HarnessTask]:
-    """Every task under every method and language of a run, language by language.
-
-    Args:
-        config: settings of the run.
-        run: the run.
-        tasks: names of layouts, of files in ``include``, or of the harness; braces are replaced, as in `TaskLayout.fill`.
-        methods: methods of the run, adapter versions such as v0002, or ``base``.
-        data: folder by task, which goes before `evaluate.harness.data`.
-        include: folder of task files of the user.
+def find_pending(config: RunConfig, run: RunDir, wanted: Sequence[HarnessTask], *, force: bool = False) -> Pending:
+    """The tasks without a complete result, all of them with ``force``. No model is loaded.
 
     Raises:
-        ConfigError: a method has no adapter, the rows of a task have no folder, or the braces of a name are unknown.
+        ConfigError: the harness is not installed, the rows of a task cannot be found, or OneRuler has no prompts of a length.
+        FingerprintMismatchError: a result was made with other settings.
     """
-    return [
-        HarnessTask(_fill(task, code), method, code, _version(config, run, method, code), _folder(config, task, data), include)
-        for code in config.languages
-        for method in dict.fromkeys(methods)
-        for task in dict.fromkeys(tasks)
-    ]
+    identities = {each: identify(config, run, each) for each in wanted}
+    pending = {each: made for each, made in identities.items() if not _artifact(run, each).find_complete(made, force=force)}
+    sources = dict.fromkeys((each.folder, each.language) for each in pending if each.task == ONERULER)
+    if sources:
+        _check_oneruler(config, [(Path(folder or ""), language) for folder, language in sources])
+    return pending
 
 
-def _fill(task: str, language: str) -> str:
-    try:
-        return task.format(language=language, flores=flores_code(language)) if "{" in task else task
-    except (KeyError, IndexError, ValueError) as error:
-        raise ConfigError(f"{task} is no name of a task; braces can have language or flores") from error
+def _check_oneruler(config: RunConfig, sources: Sequence[tuple[Path, str]]) -> None:
+    """Check lengths of prompts against the context of the base model, and against the words and books of each language."""
+    from compass_ray.harness.lm_eval_backend import check_prompt_length
+    from compass_ray.models.base_model import load_base_without_weights
+
+    base, settings = load_base_without_weights(config.train), config.evaluate.long_context
+    check_prompt_length(base, max(settings.tokens), task_layouts()[ONERULER].settings["generation_kwargs"]["max_gen_toks"])
+    for folder, language in sources:
+        check_oneruler(folder, language, settings, lambda text: _count_tokens(base, text))
 
 
-def check_tasks(wanted: Sequence[HarnessTask]) -> None:
-    """Check the names of tasks before a model is loaded.
-
-    Raises:
-        ConfigError: the harness is not installed, or a task is unknown.
-    """
-    harness_folder()
-    others = {each.task: each.include for each in wanted if each.task not in task_layouts()}
-    if others:
-        from compass_ray.harness.lm_eval_backend import open_task_manager
-
-        open_task_manager(list(others), [Path(folder) for folder in set(others.values()) if folder])
-
-
-def _version(config: RunConfig, run: RunDir, method: str, language: str) -> str | None:
-    if method == BASE:
-        return None
-    version = version_of(config, method) if method in config.select.methods else method
-    found = run.full_model(language, method) if method == FULL_FINETUNING else run.adapter(language, version)
-    if found.manifest() is None:
-        known = ", ".join((BASE, *config.select.methods, *run.adapter_versions(language)))
-        raise ConfigError(f"{run.shown_uri} has no adapter {method!r} for {language!r}; choose of {known}")
-    return version
-
-
-def _folder(config: RunConfig, task: str, data: Mapping[str, str]) -> str | None:
-    if task == TEST_SET or task not in task_layouts():
-        return None
-    if task in data:
-        return data[task]
-    settings = config.evaluate.harness
-    if settings.data is None:
-        raise ConfigError(f"the rows of {task} have no folder; give --data {task}=FOLDER, or set evaluate.harness.data")
-    return settings.data.replace("{task}", task) if "{task}" in settings.data else f"{settings.data}/{task}"
+def _count_tokens(base: BaseModel, text: str) -> int:
+    return len(base.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def run_tasks(
@@ -138,13 +73,11 @@ def run_tasks(
     """Evaluate what is missing, several tasks at the same time.
 
     Raises:
-        ConfigError: the harness is not installed, or the rows of a task cannot be found.
+        ConfigError: as `find_pending`.
         LanguagesFailedError: some tasks failed; the artifacts of the others are complete.
     """
-    identities = {each: identify(config, run, each) for each in wanted}
-    pending = [each for each in wanted if not _artifact(run, each).find_complete(identities[each], force=force)]
-    if pending:
-        _evaluate_all(config, run, [(each, identities[each]) for each in pending], progress, len(wanted))
+    if pending := find_pending(config, run, wanted, force=force):
+        _evaluate_all(config, run, pending, progress, len(wanted))
     return [_artifact(run, each).require() for each in wanted]
 
 
@@ -152,9 +85,7 @@ def _artifact(run: RunDir, task: HarnessTask) -> Artifact:
     return run.harness(task.method, task.language, task.task)
 
 
-def _evaluate_all(
-    config: RunConfig, run: RunDir, pending: Sequence[tuple[HarnessTask, Identity]], progress: Progress, total: int
-) -> None:
+def _evaluate_all(config: RunConfig, run: RunDir, pending: Pending, progress: Progress, total: int) -> None:
     """Evaluate on as many actors as the cluster can hold.
 
     Raises:
@@ -164,7 +95,7 @@ def _evaluate_all(
     import ray
 
     pool = ray_session.open_actor_pool(HarnessWorker, config.resources, len(pending), run.uri, config.model_dump(mode="json"))
-    for task in pending:  # sorted by language, then method: an adapter is read once for its tasks
+    for task in pending.items():  # sorted by language, then method: an adapter is read once for its tasks
         pool.submit(lambda actor, call: actor.evaluate.remote(*call), task)
     messages, complete = dict[str, None](), set[HarnessTask]()
     for done in range(len(pending)):
@@ -173,62 +104,9 @@ def _evaluate_all(
         except ray.exceptions.RayError as error:
             messages[ray_session.user_message(error)] = None
         progress("eval", total - len(pending) + done + 1, total)
-    failed = dict.fromkeys(each.language for each, _ in pending if each not in complete)
+    failed = dict.fromkeys(each.language for each in pending if each not in complete)
     if failed:
         raise LanguagesFailedError({language: f"evaluation: {'; '.join(messages)}" for language in failed})
-
-
-def identify(config: RunConfig, run: RunDir, task: HarnessTask) -> Identity:
-    """What a result depends on: model, task and rows, and how it was evaluated."""
-    trained = find_model_artifact(run, task.method, task.language, task.version)
-    guide = run.guide(task.language)
-    artifacts = [each for each in (trained, guide if task.task == TEST_SET else None) if each is not None]
-    settings = config.evaluate.harness.fingerprint_settings(include={"limit", "num_fewshot", "chat_template"})
-    if task.task == TEST_SET:
-        settings["scoring"] = config.evaluate.scoring
-    if task.task == ONERULER:
-        settings |= {"long_context": config.evaluate.long_context.fingerprint_settings(), "seed": config.seed}
-    return Identity(
-        "harness",
-        {
-            **settings,
-            "task": task.task,
-            "rows": _rows_hash(task),
-            "base_model": model_identity(config.train.base_model, config.train.revision),
-            "dtype": config.train.dtype,
-            "harness": harness_version(),
-            **({"task_files": _task_files_hash(Path(task.include))} if task.include else {}),
-        },
-        {each.name: each.require().fingerprint for each in artifacts},
-    )
-
-
-def _task_files_hash(folder: Path) -> str:
-    """Hash of names and contents of the user's task files and their code."""
-    files = (path for path in sorted(folder.rglob("*")) if path.suffix in (".yaml", ".py"))
-    return content_hash(*(part for path in files for part in (str(path.relative_to(folder)), path.read_text("utf-8"))))
-
-
-def _rows_hash(task: HarnessTask) -> str:
-    """Hash of names and sizes of the files that are read; empty for the run's own test set and for tasks of others."""
-    layout = task_layouts().get(task.task)
-    if layout is None or task.folder is None:
-        return ""
-    if task.task == ONERULER:
-        return content_hash(*(f"{path.name}:{path.stat().st_size}" for path in _oneruler_files(Path(task.folder), task.language)))
-    tasks = build_tasks(layout, task.language, Path(task.folder))
-    files = {path for each in tasks.values() for paths in _data_files(each).values() for path in paths}
-    return content_hash(*(f"{Path(path).name}:{Path(path).stat().st_size}" for path in sorted(files)))
-
-
-def _oneruler_files(folder: Path, language: str) -> list[Path]:
-    texts = (path for part in ("prompt", "books") for path in (folder / part / language).glob("*"))
-    return sorted((*texts, *(path for path in (folder / "vocab").rglob("*") if path.is_file())))
-
-
-def _data_files(task: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
-    files: Mapping[str, Sequence[str]] = task.get("dataset_kwargs", {}).get("data_files", {})
-    return files
 
 
 class HarnessWorker:
@@ -295,16 +173,9 @@ class HarnessWorker:
         """Write the prompts, of a length in tokens of the base model."""
         import pyarrow.parquet as pq
 
-        from compass_ray.harness.lm_eval_backend import check_prompt_length
-
-        new_tokens = task_layouts()[ONERULER].settings["generation_kwargs"]["max_gen_toks"]
-        check_prompt_length(self.base, max(self.config.evaluate.long_context.tokens), new_tokens)
-
-        def count(text: str) -> int:
-            return len(self.base.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-
         settings, source = self.config.evaluate.long_context, Path(task.folder or "")
-        pq.write_table(oneruler_rows(source, task.language, settings, self.config.seed, count), folder / "test.parquet")
+        rows = oneruler_rows(source, task.language, settings, self.config.seed, lambda text: _count_tokens(self.base, text))
+        pq.write_table(rows, folder / _ROWS)
 
     def _evaluate(
         self, model: BaseModel, task: HarnessTask, layout: TaskLayout | None, folder: Path, names: Sequence[str]
@@ -319,8 +190,10 @@ class HarnessWorker:
             chat_template=settings.chat_template and not (layout is not None and layout.plain),
             batch_size=settings.batch_size or device_default,
         )
-        folders = [folder, *([Path(task.include)] if task.include else [])]
-        return evaluate_tasks(model, names, folders, chosen)
+        if layout is None:
+            return evaluate_tasks(model, names, [Path(task.include)] if task.include else [], chosen)
+        with TemporaryDirectory(prefix="compass_ray-rows-") as cache:
+            return evaluate_tasks(model, names, [folder], chosen, Path(cache))
 
     def _write(
         self, writer: Writer, task: HarnessTask, layout: TaskLayout | None, names: Sequence[str], results: Mapping[str, Any]
@@ -329,8 +202,7 @@ class HarnessWorker:
         from compass_ray.harness.results import build_items_table, build_record
 
         record = build_record(task.task, names[0], results, layout, self._fields(task, layout))
-        if record.metric:
-            writer.write_table("items.parquet", build_items_table(results["samples"], record.metric))
+        writer.write_table("items.parquet", build_items_table(results["samples"], record.metric))
         writer.write_json("lm_eval.json", to_plain(results))
         record.write(writer)
         return record

@@ -49,15 +49,16 @@ def common_word_items(
     """Items (schemas.OPEN_ITEMS) whose lists have as many words as fit; arguments are those of `oneruler.needle_items`.
 
     Raises:
-        ConfigError: the language has no prompt, or too few words or tokens for a list.
+        ConfigError: the language has no prompt, or too few words for a list of ``tokens``, whose greatest length is named; or
+            ``tokens`` are too few for a list.
     """
     template, words = _read_template(folder, language), _read_dictionary(folder, language)
-    frequencies, rows = WORD_TASKS[task], []
-    most = _COMMON + tokens // (_TOKENS_PER_ENTRY * frequencies.other)
+    rows = []
+    most = _COMMON + tokens // (_TOKENS_PER_ENTRY * WORD_TASKS[task].other)
     for number in range(items):
         rng = generator(seed, "oneruler", language, task, number)
         chosen = [words[i] for i in rng.permutation(len(words))[:most]]
-        question = _longest_list(template, chosen, frequencies, rng, tokens, count)
+        question = _longest_list(template, chosen, task, rng, tokens, count)
         rows.append(
             {
                 "item_id": content_hash("oneruler", language, task, str(tokens), str(seed), str(number)),
@@ -93,7 +94,7 @@ def _read_dictionary(folder: Path, language: str) -> list[str]:
 def _longest_list(
     template: str,
     words: list[str],
-    frequencies: WordFrequencies,
+    task: str,
     rng: np.random.Generator,
     tokens: int,
     count: Callable[[str], int],
@@ -102,20 +103,21 @@ def _longest_list(
     seed = int(rng.integers(2**32))
 
     def fill(others: int) -> str:
-        return template.replace("{context}", _shuffled_list(words[: _COMMON + others], frequencies, seed))
+        return template.replace("{context}", _shuffled_list(words[: _COMMON + others], WORD_TASKS[task], seed))
 
     low, high = 0, len(words) - _COMMON
     if count(fill(low)) > tokens:
         raise ConfigError(f"{tokens} tokens are too few for a list of words; give more, such as 8192")
+    longest = count(fill(high))
+    if longest < _FULL * tokens:
+        raise ConfigError(
+            f"the dictionary has {len(words)} words, which are too few for a list of {tokens} tokens in {task}; give {longest} "
+            f"tokens at most in evaluate.long_context.tokens, or leave {task} out of evaluate.long_context.tasks"
+        )
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if count(fill(middle)) <= tokens else (low, middle - 1)
-    found = fill(low)
-    if low == len(words) - _COMMON and count(found) < _FULL * tokens:
-        raise ConfigError(
-            f"the dictionary has {len(words)} words, which are too few for a list of {tokens} tokens; give fewer tokens"
-        )
-    return found
+    return fill(low)
 
 
 def _shuffled_list(words: list[str], frequencies: WordFrequencies, seed: int) -> str:

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from compass_ray.artifacts import Identity, RunDir
-from compass_ray.cli.harness import _row
+from compass_ray.cli.harness import _print, _row
 from compass_ray.config import RunConfig
+from compass_ray.harness import planned_tasks
 from compass_ray.harness.layouts import task_layouts
+from compass_ray.harness.planned_tasks import HarnessTask
 from compass_ray.records.harness import HarnessRecord
 from compass_ray.stages import harness
-from compass_ray.stages.harness import HarnessTask
 from tests.unit.command_line import Command, command_in_process
 
 
@@ -40,7 +41,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunConfig, list[Harness
             writer.publish()
 
     monkeypatch.setattr(harness, "run_tasks", evaluate)
-    monkeypatch.setattr(harness, "check_tasks", lambda wanted: None)
+    monkeypatch.setattr(planned_tasks, "expand_tags", lambda wanted: wanted)
+    monkeypatch.setattr(harness, "find_pending", lambda config, run, wanted, *, force: wanted)
     monkeypatch.setattr("compass_ray.cli.harness.open_session", lambda *arguments, **options: nullcontext())
     return made
 
@@ -67,20 +69,48 @@ def test_values_stand_beside_their_chance_level(
         ("belebele", "v0002", "v0002", "/b"),
     ]
     assert done.out.splitlines()[0].split() == ["task", "language", "method", "metric", "value", "±", "error", "chance", "items"]
-    assert done.out.splitlines()[1].split() == ["test_set", "sw", "base", "acc,none", "50.0", "4.0", "25.0", "1,234"]
+    assert done.out.splitlines()[1].split() == ["test_set", "sw", "base", "acc,none", "50.0%", "4.0%", "25.0%", "1,234"]
 
 
 def test_a_folder_of_task_files_is_absolute(
-    command: Command, calls: list[tuple[RunConfig, list[HarnessTask]]], folder: str
+    command: Command,
+    calls: list[tuple[RunConfig, list[HarnessTask]]],
+    folder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    (tmp_path / "tasks").mkdir()
+    monkeypatch.chdir(tmp_path)
     assert command(f"eval {folder} --tasks mine,mine --method base --languages sw --include tasks").code == 0
     ((_, (task,)),) = calls
     assert task.include == str(Path.cwd() / "tasks")
 
 
+def test_complete_results_are_shown_without_ray(
+    command: Command, calls: list[tuple[RunConfig, list[HarnessTask]]], folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = f"eval {folder} --tasks test_set --method base --languages sw"
+    first = command(words)
+    monkeypatch.setattr(harness, "find_pending", lambda *arguments, **options: {})
+    monkeypatch.setattr("compass_ray.cli.harness.open_session", lambda *arguments, **options: pytest.fail("Ray was started"))
+    assert command(words) == first
+    assert len(calls) == 1
+
+
 def test_only_shares_are_percentages() -> None:
-    for metric, shown in {"acc_norm,none": "50.0", "word_perplexity,none": "0.5", "mcc,none": "0.5"}.items():
+    for metric, shown in {"acc_norm,none": "50.0%", "word_perplexity,none": "0.5", "mcc,none": "0.5"}.items():
         assert _row(HarnessRecord(task="a", metric=metric, value=0.5))[4] == shown
+
+
+def test_truncated_requests_are_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    _print([HarnessRecord(task="mgsm", language="sw", method="base", metric="acc,none", value=0.5, truncated=1200)])
+    assert "note: 1,200 requests of mgsm (sw, base) were longer than the model's context; their start was cut." in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+def test_the_help_says_that_code_is_run(command: Command) -> None:
+    assert "Python code that they name with !function is run" in " ".join(command("eval --help").out.replace("│", " ").split())
 
 
 def test_json(command: Command, calls: list[tuple[RunConfig, list[HarnessTask]]], folder: str) -> None:

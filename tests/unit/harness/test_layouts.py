@@ -107,7 +107,7 @@ def test_local_rows_are_evaluated(name: str, tmp_path: Path, base: BaseModel) ->
     record = build_record(name, task_name(layout, language), results, layout, {})
     assert record.metric == layout.primary
     assert record.value is not None
-    assert (record.items, record.chance) == (ITEMS.get(name, 2), pytest.approx(CHANCE.get(name, 0.0)))
+    assert (record.items, record.chance) == (ITEMS.get(name, 2), pytest.approx(CHANCE.get(name)))
 
 
 def _shorten(task: dict[str, Any]) -> None:

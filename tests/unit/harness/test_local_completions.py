@@ -10,11 +10,12 @@ import pytest
 
 from compass_ray.config import with_overrides
 from compass_ray.harness.layouts import task_layouts
+from compass_ray.harness.planned_tasks import identify, plan
 from compass_ray.harness.results import build_items_table
 from compass_ray.harness.task_files import build_tasks, write_tasks
 from compass_ray.models.model_resolver import resolve_model
 from compass_ray.serving.local_endpoint import open_local_endpoint
-from compass_ray.stages.harness import HarnessWorker, identify, plan
+from compass_ray.stages.harness import HarnessWorker
 from tests import former_run
 
 pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed; make setup installs it")

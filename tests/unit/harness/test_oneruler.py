@@ -11,8 +11,9 @@ from compass_ray.artifacts import RunDir
 from compass_ray.config import ConfigError, RunConfig, with_overrides
 from compass_ray.config.harness import LongContextConfig
 from compass_ray.harness.oneruler import oneruler_rows, process_results
+from compass_ray.harness.planned_tasks import HarnessTask, identify, plan
 from compass_ray.records.harness import HarnessRecord
-from compass_ray.stages.harness import HarnessTask, HarnessWorker, identify, plan
+from compass_ray.stages.harness import HarnessWorker, find_pending
 from tests import former_run
 
 PARTS = {
@@ -79,7 +80,7 @@ def test_a_run_is_evaluated(folder: Path, tmp_path: Path) -> None:
     worker.evaluate(task, identify(config, run, task))
     artifact = run.harness("base", "sw", "oneruler")
     record, items = HarnessRecord.read(artifact), artifact.read_table("items.parquet")
-    assert (record.items, record.metric, record.chance) == (4, "score,none", 0.0)
+    assert (record.items, record.metric, record.chance) == (4, "score,none", None)
     assert {"single_300,none", "none_300,none"} <= set(record.metrics)
     assert any(name.startswith("single_300_depth_") for name in record.metrics)
     assert items["reply"].null_count == 0
@@ -88,11 +89,30 @@ def test_a_run_is_evaluated(folder: Path, tmp_path: Path) -> None:
     assert artifact.exists("test.parquet")
 
 
-def test_prompts_longer_than_the_model_are_refused(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("{tokens: [400], tasks: [single]}", r"prompts of 400 tokens need a context of \d+, but the model has 512"),
+        ("{tokens: [20, 200], tasks: [single]}", "20 tokens are too few for a book"),
+        ("{tokens: [350], tasks: [common_words_hard]}", "350 tokens are too few for a list|too few for a list of 350"),
+    ],
+)
+def test_lengths_are_checked_before_a_model_is_loaded(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, message: str
+) -> None:
+    pytest.importorskip("lm_eval")
+    monkeypatch.setattr("compass_ray.models.base_model.load_base", lambda config: pytest.fail("a model was loaded"))
+    run = former_run.extract(tmp_path / "former")
+    config = with_overrides(run.read_config(), [f"evaluate.long_context={settings}"])
+    wanted = plan(config, run, tasks=["oneruler"], methods=["base"], data={"oneruler": str(folder)})
+    with pytest.raises(ConfigError, match=message):
+        find_pending(config, run, wanted)
+
+
+def test_a_missing_folder_of_oneruler_is_said(tmp_path: Path) -> None:
     pytest.importorskip("lm_eval")
     run = former_run.extract(tmp_path / "former")
-    config = with_overrides(run.read_config(), ["evaluate.long_context={tokens: [300], tasks: [single], items: 1}"])
-    worker, task = _worker(run, config, folder)
-    worker.base.model.config.max_position_embeddings = 310
-    with pytest.raises(ConfigError, match=r"prompts of 300 tokens need a context of \d+, but the model has 310"):
-        worker.evaluate(task, identify(config, run, task))
+    config = with_overrides(run.read_config(), ["evaluate.long_context={tokens: [200]}"])
+    wanted = plan(config, run, tasks=["oneruler"], methods=["base"], data={"oneruler": str(tmp_path / "nowhere")})
+    with pytest.raises(ConfigError, match="nowhere: no prompt or no book in 'sw'"):
+        find_pending(config, run, wanted)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from compass_ray import ray_session, schemas
 from compass_ray.artifacts import FingerprintMismatchError, Identity, LanguagesFailedError, RunDir
 from compass_ray.config import ConfigError, RunConfig, with_overrides
+from compass_ray.harness.planned_tasks import HarnessTask, expand_tags, identify, plan
 from compass_ray.records.harness import HarnessRecord
-from compass_ray.stages import harness
-from compass_ray.stages.harness import HarnessTask, HarnessWorker, plan, run_tasks
+from compass_ray.stages.harness import HarnessWorker, run_tasks
 from tests import former_run
 from tests.in_process_pool import open_pool
 
@@ -71,7 +72,7 @@ def test_an_adapter_leaves_the_base_as_it_was(config: RunConfig, run: RunDir) ->
     worker, (base, compass) = HarnessWorker(run.uri, config.model_dump(mode="json")), _plan(config, run)
     found = []
     for task in (base, compass, base):
-        worker.evaluate(task, harness.identify(config, run, task))
+        worker.evaluate(task, identify(config, run, task))
         found.append(run.harness(task.method, "sw", "test_set").read_table("items.parquet")["log_probs"])
     assert found[0] == found[2] != found[1]
 
@@ -99,7 +100,7 @@ def test_a_failed_repetition_is_an_error(no_ray: None, config: RunConfig, run: R
 
     monkeypatch.setattr(HarnessWorker, "evaluate", evaluate)
     wanted = [HarnessTask(task, "base", "sw", None) for task in ("fails", "works")]
-    run.harness("base", "sw", "fails").begin(harness.identify(config, run, wanted[0])).publish({})
+    run.harness("base", "sw", "fails").begin(identify(config, run, wanted[0])).publish({})
     run_tasks(config, run, wanted[1:], force=True)
     with pytest.raises(LanguagesFailedError, match="sw: evaluation: no memory"):
         run_tasks(config, run, wanted, force=True)
@@ -125,23 +126,67 @@ def test_folders_of_rows(config: RunConfig, run: RunDir, tmp_path: Path) -> None
     assert folder([f"evaluate.harness.data={tmp_path}"], belebele="/rows") == "/rows"
 
 
-def test_task_files_of_the_user_are_part_of_the_identity(config: RunConfig, run: RunDir, tmp_path: Path) -> None:
+def test_files_of_the_user_are_part_of_the_identity(config: RunConfig, run: RunDir, tmp_path: Path) -> None:
     pytest.importorskip("lm_eval")
     (task,) = plan(config, run, tasks=["mine"], methods=["base"], data={}, include=str(tmp_path))
-    found = []
-    for name, text in {"mine.yaml": "task: mine", "code.py": "a = 1", "other.txt": "not read"}.items():
+
+    def fingerprint() -> str:
+        return identify(config, run, task).fingerprint
+
+    found = [fingerprint()]
+    for name, text in {"mine.yaml": "task: mine", "_template_yaml": "a: 1", "code.py": "a = 1", "rows.jsonl": "{}"}.items():
         (tmp_path / name).write_text(text, "utf-8")
-        found.append(harness.identify(config, run, task).fingerprint)
-    assert found[0] != found[1] == found[2]
+        found.append(fingerprint())
+    assert len(set(found)) == len(found)
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__/code.pyc").write_bytes(b"\xff\x00")
+    assert fingerprint() == found[-1]
 
 
-def test_names_are_checked_before_a_model_is_loaded(config: RunConfig, run: RunDir, tmp_path: Path) -> None:
+def test_the_identity_does_not_depend_on_the_folder(config: RunConfig, run: RunDir, tmp_path: Path) -> None:
     pytest.importorskip("lm_eval")
-    (tmp_path / "mine.yaml").write_text("task: mine\ntag: several\ndataset_path: json", "utf-8")
+    found = set()
+    for name in ("one", "two"):
+        folder = tmp_path / name / "data"
+        folder.mkdir(parents=True)
+        (folder / "swh_Latn.jsonl").write_text("{}", "utf-8")
+        (task,) = plan(config, run, tasks=["belebele"], methods=["base"], data={"belebele": str(folder.parent)})
+        found.add(identify(config, run, task).fingerprint)
+    assert len(found) == 1
 
-    def check(name: str) -> None:
-        harness.check_tasks(plan(config, run, tasks=[name, name], methods=["base"], data={}, include=str(tmp_path)))
 
-    check("mine")
-    with pytest.raises(ConfigError, match="tags have no result of their own: several"):
-        check("several")
+def test_names_are_checked_and_tags_are_their_tasks(config: RunConfig, run: RunDir, tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    for name in ("mine", "other"):
+        (tmp_path / f"{name}.yaml").write_text(f"task: {name}\ntag: several\ndataset_path: json", "utf-8")
+
+    def expand(*names: str) -> list[tuple[str, str | None]]:
+        wanted = plan(config, run, tasks=names, methods=["base"], data={}, include=str(tmp_path))
+        return [(each.task, each.include) for each in expand_tags(wanted)]
+
+    assert expand("test_set", "mine") == [("test_set", None), ("mine", str(tmp_path))]
+    assert expand("other", "several") == [("other", str(tmp_path)), ("mine", str(tmp_path))]
+    with pytest.raises(ConfigError, match="unknown tasks: nothing_of_this_name; give names of compass-ray eval --list"):
+        expand("mine", "nothing_of_this_name")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"include": "/nowhere/at/all"}, "--include /nowhere/at/all is not a folder on this machine"),
+        ({"data": {"belebelle": "/rows"}}, "tasks that are not evaluated: belebelle"),
+    ],
+)
+def test_folders_are_checked_first(config: RunConfig, run: RunDir, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan(config, run, **{"tasks": ["test_set"], "methods": ["base"], "data": {}, **options})
+
+
+def test_rows_are_looked_for_before_a_model_is_loaded(
+    config: RunConfig, run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lm_eval")
+    monkeypatch.setattr(ray_session, "start", lambda resources: pytest.fail("Ray was started"))
+    wanted = plan(config, run, tasks=["belebele"], methods=["base"], data={"belebele": str(tmp_path / "gone")})
+    with pytest.raises(ConfigError, match=r"gone has no rows of Belebele for 'sw': there is no data/swh_Latn\.jsonl"):
+        run_tasks(config, run, wanted)

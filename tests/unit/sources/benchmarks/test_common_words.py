@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,14 @@ def test_the_authors_own_dictionaries(shared_data: Path, language: str) -> None:
     assert len(set(item["answers"])) == 10
 
 
-def test_a_dictionary_that_does_not_fill_a_list_is_refused(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="300 words, which are too few for a list of 4000 tokens"):
+def test_a_dictionary_that_does_not_fill_a_list_is_refused_with_the_greatest_length(folder: Path) -> None:
+    with pytest.raises(
+        ConfigError, match="300 words, which are too few for a list of 4000 tokens in common_words_easy"
+    ) as refused:
         _make(folder, tokens=4000)
+    found = re.search(r"give (\d+) tokens at most", str(refused.value))
+    assert found
+    # Ten words 30 times and 290 words 3 times, with a number each; and the words of the template.
+    longest = 2 * (10 * 30 + 290 * 3) + len(["List:", "<List>", "</List>", "Which", "are", "common?"])
+    assert int(found[1]) == longest
+    assert [count(item["question"]) for item in _make(folder, tokens=longest)] == [longest] * 2

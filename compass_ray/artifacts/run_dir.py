@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +220,12 @@ class RunDir:
     def harness(self, method: str, language: str, task: str) -> Artifact:
         """``items.parquet`` (schemas.HARNESS_ITEMS), ``results.json``, the harness's ``lm_eval.json`` and its task files."""
         return self.artifact("harness", method, language, task)
+
+    def harness_results(self, languages: Collection[str]) -> list[Artifact]:
+        """Complete artifacts of `harness` in some languages, sorted, by one listing."""
+        found = sorted(self._files.list_recursive(f"{self.path}/harness"))
+        folders = [path.removesuffix(f"/{MANIFEST}") for path in found if path.endswith(f"/{MANIFEST}")]
+        return [self.artifact("harness", folder) for folder in folders if folder.split("/")[1] in languages]
 
     @property
     def report(self) -> Artifact:

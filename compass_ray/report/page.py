@@ -33,7 +33,17 @@ from compass_ray.report.blocks import ReportHeader, ReportSection
 from compass_ray.report.comparison import Comparison, compare
 from compass_ray.report.header import build_header
 from compass_ray.report.run_reader import METHODS, RunReader, is_version, language_name
-from compass_ray.report.sections import accuracy, added_rows, gaps, measures, reproducibility, timing, traffic, training_curves
+from compass_ray.report.sections import (
+    accuracy,
+    added_rows,
+    benchmarks,
+    gaps,
+    measures,
+    reproducibility,
+    timing,
+    traffic,
+    training_curves,
+)
 from compass_ray.report.style import dark_palette
 from compass_ray.texts import make_visible
 from compass_ray.translations import current_language, direction_of, mark, use_language
@@ -160,6 +170,7 @@ def _artifacts(reader: RunReader, config: RunConfig) -> list[Artifact]:
         *(run.adapter(code, version) for code in codes for version in versions[code]),
         *(run.full_model(code, FULL_FINETUNING) for code in codes),
         *(run.evaluation(name, code) for code in codes for name in dict.fromkeys([*METHODS, *versions[code]])),
+        *run.harness_results(codes),
         *(run.selection(version, code) for code, version in updated if is_version(version)),
         *(run.update(code, version) for code, version in updated),
         *(run.change(code, version) for code, version in updated),
@@ -201,9 +212,10 @@ def _sections(
     reader: RunReader, config: RunConfig, comparison: Comparison, manifests: Mapping[str, Manifest]
 ) -> list[ReportSection]:
     codes = config.languages
-    return [
+    sections = [
         accuracy.section(reader, codes, comparison),
         measures.section(reader, config),
+        benchmarks.section(reader, codes),
         gaps.section(reader, codes),
         added_rows.section(reader, codes),
         training_curves.section(reader, codes, config.serve.method),
@@ -211,3 +223,4 @@ def _sections(
         timing.section(config, _attempts(reader.run), manifests),
         reproducibility.section(reader, config, manifests),
     ]
+    return [section for section in sections if section is not None]

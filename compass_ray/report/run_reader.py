@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, TypeVar, cast
@@ -31,6 +31,7 @@ from compass_ray.records.checks import CheckRecord
 from compass_ray.records.clustering import ClusterRecord, SweepRecord
 from compass_ray.records.decisions import Decision, parse_decision
 from compass_ray.records.evaluations import EvaluationRecord, ScoredItems
+from compass_ray.records.harness import HarnessRecord
 from compass_ray.records.training import HistoryRecord
 from compass_ray.records.updates import GateRecord, UpdateRecord
 from compass_ray.translations import ENGLISH, current_language, mark, translate
@@ -193,6 +194,12 @@ class RunReader:
             text=results.text,
             low_subjects=results.low_subjects,
         )
+
+    def harness_results(self, languages: Sequence[str]) -> list[HarnessRecord]:
+        """Results of lm-evaluation-harness, by language, task and method."""
+        found = (_read_record(HarnessRecord, artifact) for artifact in self.run.harness_results(languages))
+        order = {code: index for index, code in enumerate(languages)}
+        return sorted(filter(None, found), key=lambda each: (order[each.language or ""], each.task, each.method or ""))
 
     @cached_property
     def checks(self) -> tuple[CheckRecord, ...]:

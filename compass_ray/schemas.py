@@ -107,12 +107,14 @@ ASSIGNMENTS = pa.schema(
         pa.field("coarse", pa.int32(), nullable=False),
         pa.field("proto", pa.float32(), nullable=False),
         pa.field("margin", pa.float32(), nullable=False),
+        pa.field("earlier_keys", pa.list_(pa.uint64())),
     ]
 )
 """Inputs of selection for each pool row, ordered by cluster (-1, noise, first) and then by row_id.
 
 ``position`` is the row's index in the pool's table, ``coarse`` its cluster for monitoring, ``proto`` and ``margin`` its
 prototype score and raw margin. Equal ``prompt_key`` means the same prompt except for case, spacing and encoding.
+``earlier_keys`` are those of the earlier user turns of a conversation, null without any. Former clusterings have no such column.
 """
 
 SELECTED = pa.schema(

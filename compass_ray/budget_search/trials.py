@@ -28,7 +28,7 @@ def run_trial(
     text = parse_rows(artifact.read_table(TEXT_FILE))
     training, held = (_training_rows(artifact.read_table(file), text) for file in (rows_file(budget), HELD_OUT_FILE))
     weights = [row.weight for row in held]
-    tokens = choose_micro_batch(config.train, config.resources, base)
+    tokens = choose_micro_batch(config.train, config.resources, base, workers=config.resources.tune_trials)
     watch = watch_memory(artifact, "train.micro_batch_tokens", tokens, unit=f"trial-{budget:g}")
     trainer = AdapterTrainer(base, training, held, weights, config.train, seed=config.seed, micro_batch_tokens=tokens)
     with trainer as tuning, watch:

@@ -21,6 +21,7 @@ from compass_ray.monitoring.references import ensure_reference, read_published_r
 from compass_ray.monitoring.retained_traffic import embed_rows, make_prompt_encoder, read_retained_traffic
 from compass_ray.progress import Progress, silent
 from compass_ray.records.decisions import ReclusterRecord
+from compass_ray.row_selection.clustering_findings import find_artifact_degeneracies
 
 _ROLLBACK_VERSIONS = 3
 """Earlier live versions that also get references. Older versions get theirs when they are live again."""
@@ -37,6 +38,8 @@ class ReclusterResult:
     noise_share: float
     references: Mapping[str, str]
     """Source of the reference by language and version, for example ``sw@v0002``."""
+    degenerate: tuple[str, ...] = ()
+    """What is degenerate in the clustering, with remedies."""
 
     @property
     def changed(self) -> bool:
@@ -49,7 +52,8 @@ class ReclusterResult:
             return [f"nothing to do: clustering {self.name} is up to date (same settings, no new retained traffic)"]
         fitted = f"{self.clusters} clusters, {self.noise_share:.1%} of the pool is noise, fitted with {self.prompts} prompts"
         references = [f"reference of {name}: {source}" for name, source in sorted(self.references.items())]
-        return [f"clustering {self.name} is active (before: {self.before}): {fitted}", *references]
+        findings = [f"{self.name}: {finding}" for finding in self.degenerate]
+        return [f"clustering {self.name} is active (before: {self.before}): {fitted}", *findings, *references]
 
 
 def recluster(config: RunConfig, run: RunDir, *, reason: str = "requested", progress: Progress = silent) -> ReclusterResult:
@@ -69,14 +73,14 @@ def recluster(config: RunConfig, run: RunDir, *, reason: str = "requested", prog
         traffic = read_retained_traffic(run, config.languages, run.pool.read_table("rows.parquet", ["row_id"]).num_rows)
         identity = _identity(config, run, traffic)
         if _is_current(run, active, identity, traffic):
-            return _result(run, active.name, active.name, {})
+            return _result(config, run, active.name, active.name, {})
         name = _fit_new_clustering(config, run, identity, traffic)
     progress("recluster", 1, 2)
     references = _make_references(config, run, name)
     set_active(run, active, name, reason=reason)
     _record(run, config, active.name, name, reason)
     progress("recluster", 2, 2)
-    return _result(run, name, active.name, references)
+    return _result(config, run, name, active.name, references)
 
 
 def _unfinished_clustering(config: RunConfig, run: RunDir, active: ActiveClustering) -> str | None:
@@ -177,8 +181,15 @@ def _record(run: RunDir, config: RunConfig, before: str, name: str, reason: str)
         registry.append_decision(run, ReclusterRecord(language=code, clusters=name, clusters_before=before, reason=reason))
 
 
-def _result(run: RunDir, name: str, before: str, references: Mapping[str, str]) -> ReclusterResult:
-    metrics = run.reclustering(name).require().metrics
+def _result(config: RunConfig, run: RunDir, name: str, before: str, references: Mapping[str, str]) -> ReclusterResult:
+    clusters = run.reclustering(name)
+    metrics = clusters.require().metrics
     return ReclusterResult(
-        name, before, int(metrics.get("beside", 0)), int(metrics["clusters"]), float(metrics["noise_share"]), references
+        name,
+        before,
+        int(metrics.get("beside", 0)),
+        int(metrics["clusters"]),
+        float(metrics["noise_share"]),
+        references,
+        tuple(f"{each.found}; {each.remedy}" for each in find_artifact_degeneracies(config, run, clusters)),
     )

@@ -13,7 +13,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -30,6 +30,7 @@ _TOLERANCE = 0.02
 _log = logging.getLogger(__name__)
 _has_separate_head: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
+Result = TypeVar("Result")
 Reduction = Callable[[Tensor, Tensor], Tensor]
 """From logits float32[k, v] and targets int64[k, ...] of k positions to float32[k, ...]."""
 
@@ -235,15 +236,22 @@ def _is_separate(model: nn.Module, owner: nn.Module, positions: Tensor, inputs: 
 
 @torch.no_grad()
 def _compare_head(model: nn.Module, positions: Tensor, inputs: dict[str, Any]) -> bool:
-    with torch.random.fork_rng():  # the same dropout in both passes
-        state = torch.get_rng_state()
-        expected = _run(model, positions, inputs).logits.flatten(0, 1).float()
-        torch.set_rng_state(state)
-        try:
-            found, _ = _map_logits(model, positions, positions, lambda logits, _: logits, inputs)
-        except (TypeError, ValueError, AttributeError, KeyError, RuntimeError):
-            return False
+    expected = _with_same_dropout(positions.device, lambda: _run(model, positions, inputs).logits.flatten(0, 1).float())
+    try:
+        found, _ = _with_same_dropout(
+            positions.device, lambda: _map_logits(model, positions, positions, lambda logits, _: logits, inputs)
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except (TypeError, ValueError, AttributeError, KeyError, RuntimeError):
+        return False
     return found.shape == expected.shape and bool((found - expected).abs().max() <= _TOLERANCE * expected.abs().max())
+
+
+def _with_same_dropout(device: torch.device, run: Callable[[], Result]) -> Result:
+    """The result of ``run``, after which the random states are those of before: each call draws the same numbers."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        return run()
 
 
 def _run(model: Any, positions: Tensor, inputs: dict[str, Any]) -> Any:

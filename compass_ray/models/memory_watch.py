@@ -35,6 +35,11 @@ _PRESSURE_S = 10.0
 """Time after which a moment with little free memory is no reason of a kill."""
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory")
 _CGROUP = Path("/sys/fs/cgroup")
+_CGROUP_FILES = (
+    ("memory.max", "memory.current", "memory.stat"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+)
+"""Limit, use and statistics of a container, in versions 2 and 1."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +145,14 @@ def free_memory() -> int:
     import psutil
 
     free = int(psutil.virtual_memory().available)
-    limit, used = (_read_number(_CGROUP / name) for name in ("memory.max", "memory.current"))
-    return free if limit is None or used is None else min(free, limit - used + _file_cache())
+    limits = (_read_limit(*files) for files in _CGROUP_FILES)
+    return min([free, *(limit for limit in limits if limit is not None)])
+
+
+def _read_limit(limit_file: str, used_file: str, stat_file: str) -> int | None:
+    """Bytes that a container can still allocate; None without such files, or without a limit."""
+    limit, used = _read_number(_CGROUP / limit_file), _read_number(_CGROUP / used_file)
+    return None if limit is None or used is None else limit - used + _file_cache(_CGROUP / stat_file)
 
 
 def _read_number(path: Path) -> int | None:
@@ -149,9 +160,8 @@ def _read_number(path: Path) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _file_cache() -> int:
+def _file_cache(stat: Path) -> int:
     """Bytes of the container's file cache, which the system frees first."""
-    stat = _CGROUP / "memory.stat"
     fields = dict(line.split() for line in stat.read_text("utf-8").splitlines()) if stat.is_file() else {}
     return int(fields.get("inactive_file", 0)) + int(fields.get("active_file", 0))
 

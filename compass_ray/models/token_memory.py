@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compass_ray.config import EvaluateConfig, Resources, ServeConfig, TrainConfig
+from compass_ray.config import AdapterConfig, EvaluateConfig, Resources, ServeConfig, TrainConfig
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from compass_ray.models.base_model import BaseModel
 
 BYTES = {"float32": 4, "bfloat16": 2}
+TRAINED_VALUE = 16
+"""Bytes of a trained value in float32: itself, its gradient and two moments of the optimizer."""
 USABLE_OF_GPU = 0.94
 """Usable share of a GPU's memory, after driver, CUDA context and allocator fragmentation."""
 USABLE_OF_MACHINE = 0.6
@@ -160,13 +162,16 @@ def training_workers(resources: Resources, layout: str) -> int:
     return resources.train_workers if layout == "pooled" else resources.train_concurrency * resources.adapter_workers
 
 
-def choose_micro_batch(train: TrainConfig, resources: Resources, base: BaseModel) -> int:
-    """Padded tokens of a training pass: the setting, or what fits into the worker beside the model."""
+def choose_micro_batch(train: TrainConfig, resources: Resources, base: BaseModel, *, workers: int | None = None) -> int:
+    """Padded tokens of a training pass: the setting, or what fits into the worker beside model and optimizer.
+
+    ``workers`` may train at once; those of `train.layout` if None.
+    """
     if train.micro_batch_tokens is not None:
         return train.micro_batch_tokens
     shape = LayerShape.of(base.model.config, base.model.dtype.itemsize)
-    available = worker_memory(resources, training_workers(resources, train.layout), base.device)
-    fixed = _weights(base) + shape.logit_slice()
+    available = worker_memory(resources, workers or training_workers(resources, train.layout), base.device)
+    fixed = _weights(base) + TRAINED_VALUE * _adapter_values(base, train.adapter) + shape.logit_slice()
     return shape.trained_tokens(available, fixed, base.device.type, checkpointing=train.gradient_checkpointing)
 
 
@@ -202,6 +207,13 @@ def replica_memory(resources: Resources, device: str) -> float:
 
         return float(torch.cuda.get_device_properties(0).total_memory * USABLE_OF_GPU * min(resources.replica_gpus or 1.0, 1.0))
     return machine_memory() * USABLE_OF_MACHINE / resources.replicas
+
+
+def _adapter_values(base: BaseModel, adapter: AdapterConfig) -> int:
+    """Values of an adapter of all layers with the names of its targets."""
+    layers = [module for name, module in base.model.named_modules() if name.rpartition(".")[2] in adapter.target_modules]
+    linear = [module for module in layers if hasattr(module, "in_features")]
+    return sum(adapter.r * (m.in_features + m.out_features) + (adapter.kind == "dora") * m.out_features for m in linear)
 
 
 def _weights(base: BaseModel) -> int:

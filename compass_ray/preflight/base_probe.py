@@ -18,6 +18,7 @@ import torch
 from compass_ray.adapters.dora import (
     attach,
     attach_for_inference,
+    attach_for_training,
     find_target_layers,
     find_unmatched_targets,
     list_linear_names,
@@ -29,7 +30,7 @@ from compass_ray.engine.engine import Engine, EngineConfig
 from compass_ray.engine.fold_adapter import find_servable_layer, fold_adapter
 from compass_ray.engine.requests import GenerationOutput, GenerationRequest
 from compass_ray.models.base_model import BaseModel
-from compass_ray.models.chat_template import TrainingRow, encode_example
+from compass_ray.models.chat_template import TrainingRow, encode_example, encode_rows
 from compass_ray.models.errors import ModelError
 from compass_ray.models.model_resolver import hub_id, model_identity, resolve_model
 from compass_ray.models.multiple_choice_prompts import Scoring
@@ -38,6 +39,7 @@ from compass_ray.models.scorer import score_items
 from compass_ray.preflight import reduced_model
 from compass_ray.preflight.check_result import CheckContext, CheckResult
 from compass_ray.training.adapter_trainer import AdapterTrainer
+from compass_ray.training.ecda import diagonal_fisher
 
 _ROWS = (
     TrainingRow("Which city is the capital of Kenya?", "Nairobi is the capital of Kenya."),
@@ -142,6 +144,7 @@ def _probe(config: TrainConfig, scoring: Scoring, identity: str) -> tuple[ProbeF
         return (*found, ProbeFinding("training", str(error), "training, scorer and engine were not probed", blocking=False))
     steps: tuple[tuple[str, Callable[[], object]], ...] = (
         ("training", partial(_probe_training, base, small)),
+        ("Fisher information", partial(_probe_fisher, base, small)),
         ("scorer", partial(_probe_scorer, base, scoring)),
         ("engine", partial(_probe_engine, base, small)),
     )
@@ -223,13 +226,19 @@ def _small_training(config: TrainConfig, base: BaseModel) -> TrainConfig:
     if not matched:
         raise ModelError(f"its layers {', '.join(names)} are not in the small copy")
     adapter = config.adapter.model_copy(update={"target_modules": matched})
-    changes = {"adapter": adapter, "epochs": 1, "batch_size": len(_ROWS), "max_tokens": _MAX_TOKENS}
+    changes = {"adapter": adapter, "epochs": 1, "batch_size": len(_ROWS), "max_tokens": _MAX_TOKENS, "tokens": None}
     return config.model_copy(update=changes)
 
 
 def _probe_training(base: BaseModel, config: TrainConfig) -> None:
     with AdapterTrainer(base, _ROWS, (), None, config, seed=0) as trainer:
         trainer.run()
+
+
+def _probe_fisher(base: BaseModel, config: TrainConfig) -> None:
+    """What a served adapter stores for its updates."""
+    with attach_for_training(base.model, _random_adapter(base, config)):
+        diagonal_fisher(base.model, encode_rows(base.tokenizer, _ROWS[:1], _MAX_TOKENS))
 
 
 def _probe_scorer(base: BaseModel, scoring: Scoring) -> None:

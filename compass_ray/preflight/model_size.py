@@ -12,10 +12,7 @@ from compass_ray.config import ServeConfig, TrainConfig
 from compass_ray.models.errors import ModelError, describe_loading_error
 from compass_ray.models.model_resolver import resolve_model
 from compass_ray.models.remote_code import load_options
-from compass_ray.models.token_memory import BYTES, LayerShape
-
-_OPTIMISED = 16
-"""Bytes per trained parameter in float32: value, gradient and two optimizer moments."""
+from compass_ray.models.token_memory import BYTES, TRAINED_VALUE, LayerShape
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class ModelSize:
     @property
     def optimizer(self) -> int:
         """Bytes of an adapter's parameters with gradients and optimizer moments."""
-        return self.adapter * _OPTIMISED
+        return self.adapter * TRAINED_VALUE
 
     @property
     def scoring(self) -> int:

@@ -24,7 +24,11 @@ def find_clustering_degeneracies(config: RunConfig, run: RunDir, key: str) -> li
     Raises:
         ArtifactError: the clustering or the embeddings of a guide set are missing or damaged.
     """
-    clusters = run.clustering(key)
+    return find_artifact_degeneracies(config, run, run.clustering(key), key)
+
+
+def find_artifact_degeneracies(config: RunConfig, run: RunDir, clusters: Artifact, key: str = SHARED) -> list[Degeneracy]:
+    """As before, of a clustering that need not be the run's first one."""
     sweep = SweepRecord.read(clusters)
     languages = [code for code in config.languages if clustering_key(config, code) == key]
     return sweep.degeneracies(_guide_counts(run, clusters, key, languages, len(sweep.clusters)))

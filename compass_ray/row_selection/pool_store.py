@@ -60,7 +60,7 @@ def store_pool(
 def _assignments(
     pool: pa.Table, order: IntArray, label: npt.NDArray[np.int32], coarse: npt.NDArray[np.int32], scores: InstanceScores
 ) -> pa.Table:
-    ordered = pool.select(["row_id", "prompt", "language", "subject"]).take(order)
+    ordered = pool.select([name for name in pool.column_names if name not in ("response", "source")]).take(order)
     columns = {
         "row_id": ordered["row_id"],
         "position": order,
@@ -71,5 +71,16 @@ def _assignments(
         "coarse": np.where(label >= 0, coarse[label], -1),
         "proto": scores.proto[order],
         "margin": scores.margin_raw[order],
+        "earlier_keys": _earlier_keys(ordered),
     }
     return pa.table(columns).cast(schemas.ASSIGNMENTS)
+
+
+def _earlier_keys(rows: pa.Table) -> pa.Array:
+    """Keys of the user turns before the last one of each row, null where there are none. Former pools store no turns."""
+    keys: list[KeyArray | None] = [None] * len(rows)
+    if "messages" in rows.column_names:
+        for index in np.flatnonzero(rows["messages"].is_valid().to_numpy()):
+            turns = [turn["content"] for turn in rows["messages"][index].as_py() if turn["role"] == "user"]
+            keys[index] = prompt_keys(turns[:-1]) if len(turns) > 1 else None
+    return pa.array(keys, pa.list_(pa.uint64()))

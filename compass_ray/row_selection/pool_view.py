@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from compass_ray.artifacts import Artifact
 from compass_ray.row_selection.pool_store import KeyArray
@@ -35,6 +36,8 @@ class PoolView:
     vectors: npt.NDArray[np.float16]
     """Stored embeddings (n, d) with norm close to 1."""
     n_clusters: int
+    earlier_keys: pa.ListArray | None = None
+    """Keys of the earlier user turns of conversations; None in clusterings of former versions."""
 
     @classmethod
     def read(cls, clusters: Artifact) -> PoolView:
@@ -44,6 +47,7 @@ class PoolView:
         del columns["coarse"]
         return cls(
             **texts,
+            earlier_keys=columns.pop("earlier_keys", None),
             **{name: column.to_numpy() for name, column in columns.items()},
             vectors=clusters.map_array("vectors.npy"),
             n_clusters=len(clusters.map_array("centroids.npy")),
@@ -56,6 +60,14 @@ class PoolView:
         """Mask bool[n] of the rows of a language."""
         code = self.language.dictionary.index(language).as_py()
         return np.asarray(self.language.indices.to_numpy() == (code if code >= 0 else len(self.language.dictionary)))
+
+    def prompt_mask(self, keys: KeyArray) -> BoolArray:
+        """Mask bool[n] of the rows with a user turn, the last or an earlier one, of these keys uint64[m]."""
+        mask = np.isin(self.prompt_key, keys)
+        if self.earlier_keys is not None and self.earlier_keys.null_count < len(self):
+            rows = pc.list_parent_indices(self.earlier_keys).to_numpy()
+            mask[rows[np.isin(self.earlier_keys.flatten().to_numpy(), keys)]] = True
+        return np.asarray(mask)
 
     def stored_vectors(self, indices: IntArray) -> npt.NDArray[np.float32]:
         """Stored vectors float32 (m, d) at ``indices``."""

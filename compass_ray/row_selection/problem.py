@@ -107,7 +107,7 @@ class SelectionProblem:
 def first_adapter_problem(config: RunConfig, language: str, pool: PoolView, guide: Guide) -> SelectionProblem:
     """The own rows of the language after bias simulation, and the rows of all other languages as candidates.
 
-    Rows whose prompt is a test question of the language are left out of both.
+    Rows whose prompt, or an earlier turn of whose user, is a test question of the language are left out of both.
 
     Raises:
         ConfigError: cluster weights are needed, and all guide prompts are noise.
@@ -161,7 +161,7 @@ def _candidate_rows(language: str, pool: PoolView, barred: Set[str], tested: Key
 
 
 def _not_in_test_set(pool: PoolView, tested: KeyArray) -> BoolArray:
-    return np.isin(pool.prompt_key, tested, invert=True)
+    return np.logical_not(pool.prompt_mask(tested))
 
 
 def _sort_by_row_id(rows: IntArray, pool: PoolView) -> IntArray:

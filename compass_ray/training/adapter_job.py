@@ -131,7 +131,8 @@ def train_adapter(
         writer.write_folder(trainer.save)
         _history(result, data, seconds, plan).write(writer)
         if plan.served:
-            save_continual_state(config, run, [*plan.previous_selections, plan.selection], base, writer)
+            with watch_memory(plan.artifact, "train.max_tokens", settings.max_tokens, unit="updates"):
+                save_continual_state(config, run, [*plan.previous_selections, plan.selection], base, writer)
         plan.artifact.drop(_STATE)
         writer.publish(_metrics(result, data, seconds), seed=config.seed, device=device_name(base.device))
 

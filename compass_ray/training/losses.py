@@ -18,6 +18,7 @@ from torch import Tensor
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import EncodedExample
 from compass_ray.models.errors import ModelError
+from compass_ray.models.token_memory import MOST_TRAINED
 from compass_ray.training.collate import Batch, Batcher, PaddedBatcher, mean_loss_by_row, token_losses
 from compass_ray.training.distributed import WorkerGroup
 
@@ -57,9 +58,14 @@ class RowLosses:
         return self.batcher.make_batches([examples[i] for i in indices])
 
 
-def compute_row_losses(base: BaseModel, examples: Sequence[EncodedExample]) -> npt.NDArray[np.float64]:
-    """float64[n]: each row's mean loss per token (nats), unweighted, in the given order, without gradient."""
-    batcher, losses = PaddedBatcher(base.tokenizer.pad_token_id, base.device), np.zeros(len(examples))
+def compute_row_losses(
+    base: BaseModel, examples: Sequence[EncodedExample], max_tokens: int = MOST_TRAINED["cpu"]
+) -> npt.NDArray[np.float64]:
+    """float64[n]: each row's mean loss per token (nats), unweighted, in the given order, without gradient.
+
+    A forward pass has at most ``max_tokens`` padded tokens, and at least one row.
+    """
+    batcher, losses = PaddedBatcher(base.tokenizer.pad_token_id, base.device, max_tokens), np.zeros(len(examples))
     with torch.inference_mode():
         for group, part in zip(batcher.group_indices(examples), batcher.make_batches(examples), strict=True):
             losses[group] = mean_loss_by_row(token_losses(base.model, part), part).double().cpu().numpy()

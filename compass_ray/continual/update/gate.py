@@ -96,17 +96,23 @@ def compare_adapters(
     *,
     max_forgetting: float,
     rng: np.random.Generator,
+    max_tokens: int = MOST_TRAINED["cpu"],
 ) -> GateResult:
-    """Losses of the adapters in both folders on the weighted rows of the window and of each non-empty retention set."""
+    """Losses of the adapters in both folders on the weighted rows of the window and of each non-empty retention set.
+
+    ``max_tokens`` are the padded tokens of one forward pass.
+    """
     sets = {WINDOW: window, **{name: rows for name, rows in retention.items() if rows}}
-    before, after = (_losses(base, folder, sets) for folder in (old, new))
+    before, after = (_losses(base, folder, sets, max_tokens) for folder in (old, new))
     losses = {name: _compare_losses(before[name], after[name], rows, rng) for name, rows in sets.items()}
     return GateResult(losses.pop(WINDOW), losses, max_forgetting)
 
 
-def _losses(base: BaseModel, folder: Path, sets: Mapping[str, Sequence[EncodedExample]]) -> dict[str, FloatArray]:
+def _losses(
+    base: BaseModel, folder: Path, sets: Mapping[str, Sequence[EncodedExample]], max_tokens: int
+) -> dict[str, FloatArray]:
     with attach_for_inference(base.model, read_adapter(folder)):
-        return {name: compute_row_losses(base, rows) for name, rows in sets.items()}
+        return {name: compute_row_losses(base, rows, max_tokens) for name, rows in sets.items()}
 
 
 def _compare_losses(

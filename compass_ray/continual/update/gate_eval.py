@@ -22,6 +22,7 @@ from compass_ray.core.seeds import generator
 from compass_ray.core.validation_split import validation_weights
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import EncodedExample, encode_rows
+from compass_ray.models.token_memory import choose_micro_batch
 from compass_ray.records.allocation import AllocationRecord
 from compass_ray.training.adapter_job import load_training_set
 from compass_ray.training.adapter_trainer import TrainingRow
@@ -65,6 +66,7 @@ def evaluate_gate(config: RunConfig, run: RunDir, update: UpdateSpec, base: Base
         },
         max_forgetting=config.update.max_forgetting,
         rng=generator(config.seed, "gate", update.language, update.version),
+        max_tokens=choose_micro_batch(config.train, config.resources, base),
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from compass_ray.artifacts import Artifact, RunDir
+from compass_ray.models import memory_watch
 from compass_ray.models.memory_watch import OutOfMemoryError, find_kill, forget_kill, free_memory, watch_memory
 from compass_ray.models.token_memory import machine_memory
 
@@ -116,3 +117,19 @@ def test_other_errors_stay_as_they_are(artifact: Artifact) -> None:
 
 def test_free_memory_is_below_the_machine_s() -> None:
     assert 0 < free_memory() < machine_memory()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("memory.max", "memory.current", "memory.stat"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+    ],
+    ids=["version 2", "version 1"],
+)
+def test_free_memory_is_that_of_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]) -> None:
+    (tmp_path / "memory").mkdir()
+    for name, content in zip(names, ("1000000\n", "900000\n", "inactive_file 30000\nactive_file 4000\n"), strict=True):
+        (tmp_path / name).write_text(content)
+    monkeypatch.setattr(memory_watch, "_CGROUP", tmp_path)
+    assert free_memory() == 134_000

@@ -13,7 +13,7 @@ import torch
 from compass_ray.artifacts import RunDir
 from compass_ray.config import AdapterConfig, RunConfig, TrainConfig, load_run_config, with_overrides
 from compass_ray.engine import batch_attention
-from compass_ray.preflight import CheckResult, ClusterEnvironment
+from compass_ray.preflight import CheckResult, ClusterEnvironment, base_probe
 from compass_ray.preflight.base_probe import ProbeFinding, check_base, probe_base
 from compass_ray.preflight.check_result import CheckContext
 from compass_ray.preflight.reduced_model import WINDOW, load_config, reduce_config
@@ -68,6 +68,20 @@ def test_supported_families_have_no_finding(
     before = torch.random.get_rng_state()
     assert probe(make_folder(config_class, **settings), *targets) == []
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_probe_trains_one_step_of_a_training_by_tokens(make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = list[int]()
+    run = base_probe.AdapterTrainer.run
+
+    def count(trainer: Any, **options: Any) -> Any:
+        result = run(trainer, **options)
+        steps.append(sum(record.steps for record in result.history))
+        return result
+
+    monkeypatch.setattr(base_probe.AdapterTrainer, "run", count)
+    assert probe(make_folder("LlamaConfig", pad_token_id=0), tokens=2_000_000, step_tokens=8) == []
+    assert steps == [1]
 
 
 def test_the_copy_has_one_layer_of_each_kind(make_folder: MakeFolder) -> None:

@@ -54,6 +54,22 @@ def config() -> RunConfig:
     return parse_config({"languages": ["sw", "hi"], "pool": {"bias": None}})
 
 
+def test_a_test_question_in_an_earlier_turn_excludes_the_row(tmp_path: Path) -> None:
+    def turns(*questions: str) -> list[dict[str, str]]:
+        return [turn for text in questions for turn in ({"role": "user", "content": text}, {"role": "assistant", "content": "-"})]
+
+    rows = [dict(row) for row in ROWS]
+    rows[3]["messages"] = turns("What is asked?", "And then?", rows[3]["prompt"])
+    rows[4]["messages"] = [{"role": "system", "content": "What is asked?"}, *turns(rows[4]["prompt"])]
+    writer = RunDir(str(tmp_path / "run")).clusters.begin(Identity("cluster", {}, {}))
+    writer.write_array("centroids.npy", np.zeros((K, D), np.float32))
+    store_pool(writer, pa.Table.from_pylist(rows, schemas.POOL), VECTORS, LABELS, COARSE, SCORES)
+    pool = PoolView.read(writer.artifact)
+    found = pool.prompt_mask(prompt_keys(["  what IS asked?", rows[7]["prompt"], "not asked"]))
+    assert set(pool.row_id.filter(pa.array(found)).to_pylist()) == {rows[3]["row_id"], rows[7]["row_id"]}
+    assert not pool.prompt_mask(NO_TEST).any()
+
+
 def guide(tested: list[str]) -> Guide:
     return Guide(np.array([0, 1]), VECTORS[:2], ["a", "b"], prompt_keys(tested))
 

@@ -48,6 +48,19 @@ def test_fisher_equals_a_loop_over_the_rows(base: BaseModel, tmp_path: Path) -> 
         assert bool((found[name] >= 0).all())
 
 
+def test_fisher_of_layers_that_text_does_not_use_is_0(base: BaseModel, tmp_path: Path) -> None:
+    base.model.add_module("vision_tower", torch.nn.ModuleDict({"q_proj": torch.nn.Linear(8, 8)}))
+    try:
+        stored = read_adapter(random_adapter(base, tmp_path, SHAPE, seed=1))
+        with attach_for_training(base.model, stored):
+            found = diagonal_fisher(base.model, encode_rows(base.tokenizer, ROWS[:2], 64))
+    finally:
+        del base.model.vision_tower
+    unused = {name: bool(value.any()) for name, value in found.items() if "vision_tower" in name}
+    assert unused and not any(unused.values())
+    assert any(bool(value.any()) for name, value in found.items() if name not in unused)
+
+
 def test_penalty_has_the_gradient_of_its_formula() -> None:
     generator = torch.Generator().manual_seed(0)
     theta = torch.nn.Parameter(torch.randn(5, generator=generator, dtype=torch.float64))

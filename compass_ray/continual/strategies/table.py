@@ -16,16 +16,11 @@ from compass_ray.training.ecda import EcdaObjective
 
 
 def build_objective(
-    settings: UpdateConfig,
-    initial: Path,
-    *,
-    rehearsed: Sequence[EncodedExample] = (),
-    fisher: Mapping[str, Tensor] | None = None,
-    batch_size: int = 16,
+    settings: UpdateConfig, initial: Path, *, rehearsed: Sequence[EncodedExample] = (), fisher: Mapping[str, Tensor] | None = None
 ) -> EcdaObjective:
     """The loss of an update that starts from the adapter in ``initial``.
 
-    Without rehearsal rows and Fisher information it is the loss of the new rows alone. A step rehearses ``batch_size`` rows.
+    Without rehearsal rows and Fisher information it is the loss of the new rows alone.
     """
     return EcdaObjective(
         beta=settings.beta if rehearsed else 0.0,
@@ -33,7 +28,6 @@ def build_objective(
         anchors=rehearsed,
         fisher=fisher or {},
         previous=read_adapter(initial).tensors,
-        batch_size=batch_size,
     )
 
 

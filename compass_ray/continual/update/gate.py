@@ -22,6 +22,7 @@ from compass_ray.core.array_checks import FloatArray
 from compass_ray.core.bootstrap import Interval, paired_bootstrap
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import EncodedExample
+from compass_ray.models.token_memory import MOST_TRAINED
 from compass_ray.records.updates import GateRecord
 from compass_ray.training.losses import compute_row_losses
 

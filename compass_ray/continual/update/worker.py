@@ -68,8 +68,7 @@ def _train(config: RunConfig, run: RunDir, update: UpdateSpec, plan: AdapterPlan
     replay, started = _replay_rows(config, run, update, plan), time.monotonic()
     fisher = _fisher(config, run, replay, base, before)
     facts = {"rehearsed": len(replay.rehearsed), "fisher_rows": len(replay.fisher), "fisher_seconds": _seconds_since(started)}
-    rehearsed = encode_pool_rows(config, run, replay.rehearsed, base)
-    loss = build_objective(config.update, before, rehearsed=rehearsed, fisher=fisher, batch_size=settings.batch_size)
+    loss = build_objective(config.update, before, rehearsed=encode_pool_rows(config, run, replay.rehearsed, base), fisher=fisher)
     plan = replace(plan, history=plan.history.model_copy(update=facts))
     train_adapter(config, run, plan, base, settings=settings, objective=loss, initial=before)
 

@@ -118,9 +118,8 @@ def test_as_many_rows_as_compass_and_the_same_under_any_clustering(
     assert chosen.allocation.to_json()["method"] == method
     assert select(method).rows.equals(chosen.rows)
     order = np.argsort(pool.position)
-    moved = PoolView(
-        **{f: _moved(getattr(pool, f), order) for f in pool.__dataclass_fields__ if f != "n_clusters"}, n_clusters=CLUSTERS
-    )
+    columns = [name for name in pool.__dataclass_fields__ if name not in ("n_clusters", "earlier_keys")]
+    moved = PoolView(**{name: _moved(getattr(pool, name), order) for name in columns}, n_clusters=CLUSTERS)
     place = np.argsort(order)
     other = SelectionProblem(
         "sw", place[problem.own], problem.trained_labels, np.sort(place[problem.others]), problem.guide_labels

@@ -74,7 +74,7 @@ def diagonal_fisher(model: nn.Module, examples: Sequence[EncodedExample]) -> dic
     """Diagonal empirical Fisher information of the adapter on ``model``, over ``examples``.
 
     The mean over examples of the squared gradient of the example's log-likelihood (summed over its response tokens), by
-    parameter name, float32 on the CPU; 0 for layers that text does not use. `attach_for_training` attaches a stored adapter for this.
+    parameter name, float32 on the CPU; 0 for layers that text does not use. `attach_for_training` attaches a stored adapter.
 
     Raises:
         ModelError: no examples, or no trainable adapter on the model.

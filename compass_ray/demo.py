@@ -92,26 +92,33 @@ def _serve_and_send(
 ) -> tuple[int, int, UpdateResult | None, list[DemoReply]]:
     """Serve and send the traffic; return the request counts, the update that the service made by itself, and the replies.
 
-    An update of an earlier attempt is not repeated. Nothing is served then.
+    An update of an earlier attempt is not repeated. Only the questions are asked then.
     """
-    earlier = _last_gated_update(run, language)
-    if earlier is not None:
-        return 0, 0, earlier, []
-    adapting = with_overrides(config, ["update.auto=true", "update.promotion=immediate"])
-    endpoint = deployment.start(run.uri, adapting, port=0)
+    outcome = _last_gated_update(run, language)
+    served = config if outcome else with_overrides(config, ["update.auto=true", "update.promotion=immediate"])
+    endpoint = deployment.start(run.uri, served, port=0)
     try:
         users = _Users(endpoint.url, language)
-        monitor = monitor_actor.connect(run.uri, adapting)
-        outcome = None
-        if _send_until_drift(users, monitor, traffic, config.drift.check_every, progress):
-            _wait_for_update(users, monitor, run, traffic, progress)
-            outcome = _last_gated_update(run, language)
-        if outcome is not None and outcome.promoted:
-            users.wait_for(outcome.to_version, traffic.shifted)
+        if outcome is None:
+            outcome = _send_and_wait(users, served, run, traffic, progress)
         replies = [users.ask(code, question) for code, question in pick_questions(config, run)]
         return users.sent, users.failed, outcome, replies
     finally:
         deployment.stop(endpoint)
+
+
+def _send_and_wait(
+    users: _Users, config: RunConfig, run: RunDir, traffic: DemoTraffic, progress: Progress
+) -> UpdateResult | None:
+    """Send the traffic and wait for the update, if the drift is declared, until it is served."""
+    monitor = monitor_actor.connect(run.uri, config)
+    if not _send_until_drift(users, monitor, traffic, config.drift.check_every, progress):
+        return None
+    _wait_for_update(users, monitor, run, traffic, progress)
+    outcome = _last_gated_update(run, config.languages[0])
+    if outcome is not None and outcome.promoted:
+        users.wait_for(outcome.to_version, traffic.shifted)
+    return outcome
 
 
 def _send_until_drift(users: _Users, monitor: MonitorClient, traffic: DemoTraffic, at_once: int, progress: Progress) -> bool:
@@ -164,15 +171,15 @@ class _Users:
     def ask(self, language: str, question: str) -> DemoReply:
         """Ask a question of a language; the service itself finds the language and its adapter."""
         with httpx.Client(base_url=self.url, timeout=_REQUEST_TIMEOUT_S) as client:
-            reply = self._send_one(client, question, "auto")
+            reply = self._send_one(client, question, "auto", store=False)  # a repeated demo asks again
         self.sent, self.failed = self.sent + 1, self.failed + (not reply)
         if not reply:
             return DemoReply(language, question, "", "")
         adapter, text = reply["compass"]["adapter"] or "base", reply["choices"][0]["message"]["content"]
         return DemoReply(language, question, str(adapter), str(text))
 
-    def _send_one(self, client: httpx.Client, prompt: str, model: str) -> dict[str, Any]:
-        body = {"model": model, "messages": [{"role": "user", "content": prompt}], "temperature": 0}
+    def _send_one(self, client: httpx.Client, prompt: str, model: str, *, store: bool = True) -> dict[str, Any]:
+        body = {"model": model, "messages": [{"role": "user", "content": prompt}], "temperature": 0, "store": store}
         try:
             reply = client.post("/v1/chat/completions", json=body)
             reply.raise_for_status()

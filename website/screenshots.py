@@ -270,8 +270,9 @@ def _shoot(
 
 def local_folders(folder: Path) -> list[str]:
     """Folders of this machine that a text may name, each with a slash at its end."""
-    named = [os.environ.get(name) for name in ("COMPASS_REAL_MODELS", "COMPASS_SHARED_DATA")]
-    return [f"{each.rstrip('/')}/" for each in [*named, str(folder)] if each]
+    named = [value.rstrip("/") for name, value in os.environ.items() if name.startswith("COMPASS_") and value.startswith("/")]
+    found = {f"{each}/" for each in [*named, *(os.path.dirname(each) for each in named), str(folder)] if each != "/"}
+    return sorted(found, key=len, reverse=True)
 
 
 if __name__ == "__main__":

@@ -111,10 +111,11 @@ class RunReader:
         selection = self.run.selection(method, language) if method else None
         if selection and selection.manifest() and clustering_of(selection) != INITIAL_CLUSTERING:
             return self.run.reclustering(clustering_of(selection))
-        return self.run.clustering(clustering_key(self._config, language) if self._config else SHARED)
+        return self.run.clustering(clustering_key(self.config, language) if self.config else SHARED)
 
     @cached_property
-    def _config(self) -> RunConfig | None:
+    def config(self) -> RunConfig | None:
+        """The configuration of the run; None if it has none yet."""
         return self.run.read_config() if self.run.read_config_bytes() is not None else None
 
     def sweep(self, language: str) -> SweepRecord | None:

@@ -27,8 +27,8 @@ def find_warnings(reader: RunReader, languages: Sequence[str]) -> list[str]:
     return [
         *_degeneracies(reader, languages),
         *_noise(allocations),
-        *_widened_gaps(allocations),
-        *_overfilled(reader, allocations),
+        *_widened_gaps(allocations, _remedy(reader)),
+        *_overfilled(reader, allocations, _remedy(reader)),
         *_unfilled(allocations),
     ]
 
@@ -58,7 +58,15 @@ def _noise(allocations: dict[str, AllocationRecord]) -> Iterator[str]:
         yield _("most guide prompts of {languages} are noise and have no influence on the selection", languages=_names(noisy))
 
 
-def _widened_gaps(allocations: dict[str, AllocationRecord]) -> Iterator[str]:
+def _remedy(reader: RunReader) -> str:
+    """What to change if a selection fills the wrong clusters."""
+    config = reader.config
+    if config is not None and config.select.weights == "deficit":
+        return "select.budget"
+    return "select.weights=deficit, select.budget"
+
+
+def _widened_gaps(allocations: dict[str, AllocationRecord], remedy: str) -> Iterator[str]:
     wider = {
         code: allocation
         for code, allocation in allocations.items()
@@ -67,16 +75,17 @@ def _widened_gaps(allocations: dict[str, AllocationRecord]) -> Iterator[str]:
     if wider:
         worst = max(wider.values(), key=lambda allocation: (allocation.js_after or 0.0) - (allocation.js_before or 0.0))
         yield _(
-            "the selection increases the divergence in {languages}, most in {worst} ({before} to {after} bits); "
-            "try select.weights=deficit or a smaller select.budget",
+            "the selection increases the divergence; languages: {languages}; largest increase: {worst}, {before} to {after} "
+            "bits; settings to change: {remedy}",
             languages=_names(list(wider)),
             worst=language_name(worst.language),
             before=f"{worst.js_before:.3f}",
             after=f"{worst.js_after:.3f}",
+            remedy=remedy,
         )
 
 
-def _overfilled(reader: RunReader, allocations: dict[str, AllocationRecord]) -> Iterator[str]:
+def _overfilled(reader: RunReader, allocations: dict[str, AllocationRecord], remedy: str) -> Iterator[str]:
     """Clusters to which the selection added rows until they have a much larger share than in the guide set."""
     found: list[tuple[float, str]] = []
     for code, allocation in allocations.items():
@@ -101,9 +110,10 @@ def _overfilled(reader: RunReader, allocations: dict[str, AllocationRecord]) -> 
     if found:
         named = [text for _excess, text in sorted(found, key=lambda each: -each[0])[:_MAX_NAMED_CLUSTERS]]
         yield _(
-            "the selection overfills {count} clusters: {clusters}; try select.weights=deficit or a smaller select.budget",
+            "overfilled clusters ({count}): {clusters}; settings to change: {remedy}",
             count=len(found),
             clusters="; ".join(named),
+            remedy=remedy,
         )
 
 

@@ -37,7 +37,7 @@ def test_a_run_without_selections_has_no_warnings(empty: RunDir) -> None:
     [
         (
             {"js_before": 0.1, "js_after": 0.25},
-            "increases the divergence in Swahili (sw), most in Swahili (sw) (0.100 to 0.250 bits)",
+            "the divergence; languages: Swahili (sw); largest increase: Swahili (sw), 0.100 to 0.250 bits",
         ),
         ({"unfilled": 7}, "7 of "),
         ({"noise": {"target": 900, "auxiliary": 99999, "guide": 0}}, "of the pool is noise, which is never selected"),
@@ -56,7 +56,7 @@ def test_overfilled_clusters_are_named_with_their_shares(run: RunDir, publish: P
     guide = clusters[8]["n_eval"] / (sum(each["n_eval"] for each in clusters) + 4)
     own = sum(each["n_target"] for each in clusters) + 10
     after = (clusters[8]["n_target"] + 90) / (own + sum(each["selected"] for each in filled))
-    assert "overfills 1 clusters: subject 0 (8) in Swahili (sw)" in warning
+    assert "overfilled clusters (1): subject 0 (8) in Swahili (sw)" in warning
     assert f"({after:.1%} of the training rows, {guide:.1%} of the guide prompts)" in warning
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
@@ -242,6 +243,13 @@ class RunReader:
         table = self.run.pool.read_table("rows.parquet", ["row_id", "response"])
         found = table.filter(pc.is_in(table["row_id"], pa.array(row_ids, pa.string()))).to_pylist()
         return {row["row_id"]: row["response"] for row in found}
+
+    @cached_property
+    def pool_languages(self) -> dict[str, int]:
+        """Rows of the pool by language; empty without a pool."""
+        if not _has(self.run.pool, "rows.parquet"):
+            return {}
+        return dict(Counter(self.run.pool.read_table("rows.parquet", ["language"])["language"].to_pylist()))
 
     def _pool_rows(self, row_ids: list[str]) -> list[dict[str, Any]]:
         if not row_ids or not _has(self.run.pool, "rows.parquet"):

@@ -23,6 +23,7 @@ from compass_ray.report.blocks import (
 from compass_ray.report.explain_text import explain_selection, format_turns, shorten, shorten_turns
 from compass_ray.report.plots import source_matrix
 from compass_ray.report.run_reader import RunReader, language_name, method_name
+from compass_ray.report.sections.source_groups import source_group_blocks
 from compass_ray.translations import translate as _
 
 _METHODS = ("langrank", "langsim")
@@ -44,6 +45,7 @@ def section(reader: RunReader, languages: tuple[str, ...]) -> ReportSection:
         _summary(reader, tables, counts),
         *transfer_language_blocks(reader, languages),
         *_sources(counts),
+        *source_group_blocks(counts, reader.pool_languages),
         *_rows(reader, added),
         *_samples(reader, added),
     ]

@@ -35,15 +35,16 @@ def build_base_model(directory: Path, *, seed: int, steps: int = STEPS) -> None:
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     tokenizer, known = make_tokenizer(), list_spellings()
-    model = _new_model(tokenizer)
+    model = new_model(tokenizer)
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(torch.from_numpy(make_aligned_embeddings(tokenizer, known, rng)))
-    _train(model, _batches(tokenizer, known, rng, steps), steps)
+    train_model(model, _batches(tokenizer, known, rng, steps), steps)
     model.half().save_pretrained(directory)
     save_tokenizer(tokenizer, directory)
 
 
-def _new_model(tokenizer: Any) -> Any:
+def new_model(tokenizer: Any) -> Any:
+    """Return an untrained model with the vocabulary of a tokenizer; the caller seeds torch."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     return Qwen2ForCausalLM(
@@ -161,7 +162,8 @@ def response_loss(model: Any, ids: Tensor, labels: Tensor) -> Tensor:
     return torch.nn.functional.cross_entropy(model.lm_head(hidden[in_response]), targets[in_response])
 
 
-def _train(model: Any, batches: Iterator[tuple[Tensor, Tensor]], steps: int) -> None:
+def train_model(model: Any, batches: Iterator[tuple[Tensor, Tensor]], steps: int) -> None:
+    """Train on ids and labels of `steps` batches, as `collate` returns them."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=0.08)
     model.train()

@@ -8,7 +8,7 @@ directory says. Names are added tokens, which this does not affect. It is not ma
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +57,18 @@ def relation_code(template: str) -> str:
 
 
 def make_tokenizer() -> Any:
-    """Return the tokenizer (a `Qwen2Tokenizer`); deterministic."""
+    """Return the tokenizer of the atlas (a `Qwen2Tokenizer`); deterministic."""
+    tokenizer = train_tokenizer(_questions(), BPE_VOCABULARY)
+    tokenizer.add_tokens([_added_token(each, is_name=False) for each in _codes()])
+    tokenizer.add_tokens([_added_token(each, is_name=True) for each in dict.fromkeys(_names())])
+    return tokenizer
+
+
+def train_tokenizer(texts: Iterable[str], size: int) -> Any:
+    """Return a `Qwen2Tokenizer` with the chat template: byte-level BPE of `size` tokens, trained on `texts`; deterministic."""
     from transformers import Qwen2Tokenizer
 
-    bpe = _train_bpe()
+    bpe = _train_bpe(texts, size)
     tokenizer: Any = Qwen2Tokenizer(
         vocab=bpe["vocab"],
         merges=[tuple(each) for each in bpe["merges"]],
@@ -69,8 +77,6 @@ def make_tokenizer() -> Any:
         unk_token=PAD,
         additional_special_tokens=[USER, ASSISTANT, SYSTEM],
     )
-    tokenizer.add_tokens([_added_token(each, is_name=False) for each in _codes()])
-    tokenizer.add_tokens([_added_token(each, is_name=True) for each in dict.fromkeys(_names())])
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
@@ -83,7 +89,7 @@ def save_tokenizer(tokenizer: Any, directory: Path) -> None:
     file.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
 
 
-def _train_bpe() -> dict[str, Any]:
+def _train_bpe(texts: Iterable[str], size: int) -> dict[str, Any]:
     from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
     learner = Tokenizer(models.BPE())
@@ -95,12 +101,12 @@ def _train_bpe() -> dict[str, Any]:
         ]
     )
     trainer = trainers.BpeTrainer(
-        vocab_size=BPE_VOCABULARY,
+        vocab_size=size,
         special_tokens=[PAD, END, USER, ASSISTANT, SYSTEM],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    learner.train_from_iterator(_questions(), trainer)
+    learner.train_from_iterator(texts, trainer)
     model: dict[str, Any] = json.loads(learner.to_str())["model"]
     return model
 

@@ -32,7 +32,7 @@ def _base(name: str) -> str:
 
 
 def test_every_large_preset_exists() -> None:
-    assert {name for name in list_presets() if not name.startswith(("atlas", "aya", "gemma"))} == set(LARGE)
+    assert {name for name in list_presets() if not name.startswith(("atlas", "aya", "gemma", "real"))} == set(LARGE)
 
 
 @pytest.mark.parametrize("name", list_presets())
@@ -149,6 +149,13 @@ def test_one_variable_replaces_one_of_them(
     assert [variable for variable, read in VARIABLES.items() if read(local) != read(hub)] == [name]
     assert VARIABLES[name](local) == str(tmp_path)
     assert local.pool.tests.resolved_path() == local.pool.guides.resolved_path()
+
+
+def test_the_base_of_the_smallest_real_preset_is_a_local_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("COMPASS_REAL_TINY", raising=False)
+    assert load_run_config("real-tiny").train.base_model == str(Path("real-tiny-base").absolute())
+    monkeypatch.setenv("COMPASS_REAL_TINY", str(tmp_path))
+    assert load_run_config("real-tiny").train.base_model == str(tmp_path)
 
 
 def test_the_questions_of_the_demo_are_in_three_scripts() -> None:

@@ -14,6 +14,7 @@ from rich.markup import escape
 from compass_ray.cli import preflight_variants
 from compass_ray.cli.app import app
 from compass_ray.cli.completion import complete_setting
+from compass_ray.cli.experiment_suite import list_entries, open_suite, report_suite, require_run, require_suite, simulate_drift
 from compass_ray.cli.options import (
     File,
     Force,
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     from compass_ray.evaluation.experiments import ExperimentOutcomes
 
 Folder = Annotated[
-    str, typer.Option("--run", help="Folder for the runs of all variants, local or a URI such as s3://bucket/budgets.")
+    str | None,
+    typer.Option("--run", help="Folder for the runs of all variants, local or a URI such as s3://bucket/budgets."),
 ]
 Vary = Annotated[
     list[str] | None,
@@ -47,6 +49,12 @@ Vary = Annotated[
     ),
 ]
 Against = Annotated[str | None, typer.Option("--against", help="Variant to compare the others with. Default: the first one.")]
+SuiteName = Annotated[
+    str | None,
+    typer.Option("--suite", help="Run the tables and figures of a paper: 'paper', or a folder with suite.yaml."),
+]
+Only = Annotated[list[str] | None, typer.Option("--only", help="With --suite, run this entry only. Can be repeated.")]
+Listed = Annotated[bool, typer.Option("--list", help="With --suite, list the entries with their cost, and run nothing.")]
 
 _COLUMN_GAP = 2
 """Characters between columns of a printed table."""
@@ -56,30 +64,49 @@ _COLUMN_GAP = 2
     epilog="Example: `compass-ray experiment --preset atlas --run runs/budgets --vary select.budget=0.4,0.8 --vary seed=0,1`"
 )
 def experiment(
-    run: Folder,
+    run: Folder = None,
     preset: Preset = None,
     config: File = None,
     languages: Languages = None,
     set_: Settings = None,
     vary: Vary = None,
     against: Against = None,
+    suite: SuiteName = None,
+    only: Only = None,
+    list_: Listed = False,
     force: Force = None,
     until: Until = None,
     unpinned: Unpinned = False,
     json_: Json = False,
 ) -> None:
-    """Run variants of a configuration and compare them. Artifacts that variants share are made once."""
+    """Run variants of a configuration and compare them. Artifacts that variants share are made once.
+
+    With --suite, the variants are those of a paper's tables and figures, and the page sets both results side by side.
+    """
     from compass_ray.evaluation import experiments
 
     overrides = allow_unpinned_code(set_, unpinned)
-    read = experiments.read_experiment(
-        load_raw_config(preset, config), vary or (), against=against, overrides=overrides, languages=parse_languages(languages)
-    )
-    where = open_run(run)
+    wanted = open_suite(suite, only or (), preset)
+    if list_:
+        list_entries(require_suite(wanted), config, overrides, parse_languages(languages), json_=json_)
+        return
+    tree = load_raw_config(preset, config)
+    codes = parse_languages(languages)
+    if wanted:
+        read = wanted.read(wanted.entries, tree, vary or (), overrides, codes)
+    else:
+        read = experiments.read_experiment(tree, vary or (), against=against, overrides=overrides, languages=codes)
+    where = open_run(require_run(run))
     pinned = preflight_variants.with_pins(read, where)
     watch, say = partial(progress_bars, quiet=json_), _ignore if json_ else _say
     with redirect_stdout(sys.stderr), preflight_variants.checked_session(pinned, where, until, force or (), quiet=json_):
         ended = experiments.run_all_variants(pinned, where, force=force or (), until=until, watch=watch, say=say)
+        if wanted and until is None:
+            ended = simulate_drift(wanted, ended)
+    if wanted:
+        whole = wanted.read(wanted.page_entries, tree, vary or (), overrides, codes)
+        report_suite(wanted, where, whole, ended, json_=json_)
+        return
     outcomes = experiments.collect_outcomes(pinned, ended)
     experiments.write_report(where, outcomes)
     emit(json_, {"run": where.shown_uri, **to_json(outcomes)}, lambda: _print(where, outcomes))

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from compass_ray.evaluation.experiments.results import ExperimentOutcomes, VariantOutcome
     from compass_ray.evaluation.experiments.run_variants import VariantAttempt, run_all_variants, variant_run_dir
     from compass_ray.evaluation.experiments.tables import ResultTable, build_tables
-    from compass_ray.evaluation.experiments.variants import SECTION, Experiment, Variant, read_experiment
+    from compass_ray.evaluation.experiments.variants import BASE, SECTION, Experiment, Variant, read_experiment
 
 __all__ = [
+    "BASE",
     "SECTION",
     "Experiment",
     "ExperimentOutcomes",
@@ -45,6 +46,7 @@ _MODULES = {
     "variant_run_dir": "run_variants",
     "ResultTable": "tables",
     "build_tables": "tables",
+    "BASE": "variants",
     "SECTION": "variants",
     "Experiment": "variants",
     "Variant": "variants",

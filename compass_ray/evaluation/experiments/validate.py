@@ -15,7 +15,7 @@ from compass_ray.config import ConfigError, RunConfig
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=,+-]*")
 _MAX_NAME_LENGTH = 120
-_RESERVED_NAMES = ("experiment.json", "index.html", "pins.json", "run.json")
+_RESERVED_NAMES = ("experiment.json", "index.html", "pins.json", "run.json", "suite.json")
 _REMEDY = "give each value once, or name them in a file, under experiment.variants"
 
 

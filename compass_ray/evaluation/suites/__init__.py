@@ -1,0 +1,12 @@
+"""Suites: the tables and figures of a paper as files, run as variants of one preset, and one page with both results.
+
+`experiments` runs the variants. Entries of a suite share variants, so a run with several tables trains each adapter once.
+"""
+
+from compass_ray.evaluation.suites.costs import EntryCost, estimate_costs
+from compass_ray.evaluation.suites.page import write_page
+from compass_ray.evaluation.suites.simulation_tables import run_drift
+from compass_ray.evaluation.suites.suite_files import Suite, SuiteEntry, load_suite
+from compass_ray.evaluation.suites.suite_variants import build_experiment
+
+__all__ = ["EntryCost", "Suite", "SuiteEntry", "build_experiment", "estimate_costs", "load_suite", "run_drift", "write_page"]

@@ -88,6 +88,7 @@ def test_every_kind_of_own_thing_has_an_example_that_runs() -> None:
     assert tuple(dict.fromkeys(b.example for b in BLOCKS if b.what == "run")) == EXAMPLES
 
 
+@pytest.mark.slow
 def test_own_pool(folder: Path, environment: dict[str, str]) -> None:
     _follow("pool", folder, environment)
     rows = pq.read_table(folder / "runs/pool/pool/rows.parquet").to_pylist()

@@ -38,6 +38,7 @@ def _num_complete(run: RunDir, stage: str, config: RunConfig) -> int:
     return next(status.complete for status in pipeline.collect_status(config, run) if status.name == stage)
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_embedding_continues_and_selects_the_same_rows(copy: Copy, adapted: RunDir, small: RunConfig) -> None:
     run = copy("embeddings", "clusters", "selections", "adapters", "evaluations", "report")
     command = command_of("adapt", "--preset", "atlas-test", "--run", run.path)

@@ -21,6 +21,7 @@ def _manifests(run: RunDir) -> dict[str, bytes]:
     return {str(path.relative_to(run.path)): path.read_bytes() for path in Path(run.path).rglob("manifest.json")}
 
 
+@pytest.mark.slow
 def test_nothing_is_computed_again_and_an_update_follows(run: RunDir) -> None:
     before, config = _manifests(run), run.read_config()
     pipeline.run_all(config, run)

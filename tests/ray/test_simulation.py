@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from compass_ray.artifacts import RunDir
 from compass_ray.config import DriftConfig, RunConfig
 from compass_ray.evaluation.simulation.drift import SimulationSettings, is_prepared, simulate
@@ -29,6 +31,7 @@ def test_the_atlas_is_simulated_from_a_run(small: RunConfig, copy: Callable[...,
     assert run.simulation("sw", "prompts").require() == before, "prompts are assigned once"
 
 
+@pytest.mark.slow
 def test_versions_are_trained_once_and_the_run_is_unchanged(small: RunConfig, copy: Callable[..., RunDir]) -> None:
     run, plan = copy(), ForgettingSettings(strategies=("static", "naive", "ecda"), buffers=(0.5,))
     config = small.model_copy(update={"languages": ("sw",)})

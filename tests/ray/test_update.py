@@ -66,6 +66,7 @@ def _ids(selection: Artifact, role: str) -> list[str]:
     return list(rows.filter(pc.equal(rows["role"], role))["row_id"].to_pylist())
 
 
+@pytest.mark.slow
 def test_every_strategy_adds_as_many_rows_and_none_that_is_held_out(copy: Copy, small: RunConfig, base: BaseModel) -> None:
     run = copy()
     registry.promote_first_versions(small, run)
@@ -165,6 +166,7 @@ def test_of_several_updates_one_that_fails_stops_no_other(copy: Copy, small: Run
     assert (run.live("hi") or {})["version"] == "v0001"
 
 
+@pytest.mark.slow
 def test_a_language_is_updated_by_one_at_a_time(ray_cluster: None, tmp_path: Path) -> None:
     run = RunDir(str(tmp_path / "run"))
     held = pytest.raises(updates.UpdateLockedError, match=rf"Another update of sw is running \(process {os.getpid()} on ")
@@ -177,6 +179,7 @@ def test_a_language_is_updated_by_one_at_a_time(ray_cluster: None, tmp_path: Pat
         pass
 
 
+@pytest.mark.slow
 def test_who_dies_holds_no_language(ray_cluster: None, tmp_path: Path) -> None:
     import ray
 

@@ -74,6 +74,7 @@ def test_a_group_has_the_results_of_its_tasks(base: BaseModel, item_folder: Path
     assert build_items_table(results["samples"], record.metric).num_rows == record.items
 
 
+@pytest.mark.slow
 def test_unknown_tasks_of_a_group_are_named(item_folder: Path, tmp_path: Path) -> None:
     from compass_ray.harness.lm_eval_backend import open_task_manager
 
@@ -82,6 +83,7 @@ def test_unknown_tasks_of_a_group_are_named(item_folder: Path, tmp_path: Path) -
         open_task_manager(["both"], [tmp_path / "tasks"])
 
 
+@pytest.mark.slow
 def test_a_group_may_have_tasks_of_the_harness(item_folder: Path, tmp_path: Path) -> None:
     from compass_ray.harness.lm_eval_backend import open_task_manager
 

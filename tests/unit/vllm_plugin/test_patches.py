@@ -182,7 +182,7 @@ def _agree_on_rank(rank: int, store: str, failing: int | None) -> str:
         torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("failing", [None, 0, 1])
+@pytest.mark.parametrize("failing", [1, *(pytest.param(rank, marks=pytest.mark.slow) for rank in (None, 0))])
 def test_an_error_on_one_rank_is_an_error_on_both(tmp_path: Path, failing: int | None) -> None:
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         results = list(pool.map(_agree_on_rank, range(2), repeat(str(tmp_path / "store")), repeat(failing), timeout=120))

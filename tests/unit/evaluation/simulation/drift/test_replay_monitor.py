@@ -63,7 +63,9 @@ def served(prompts: PromptBank, config: RunConfig, run: RunDir, traffic: Traffic
     return [line["prompts"] for line in jsonl_log.read(run, "decisions.jsonl") if line["kind"] == "drift"]
 
 
-@pytest.mark.parametrize("verdicts", [(), (False,), (False, False, True, False)])
+@pytest.mark.parametrize(
+    "verdicts", [(False, False, True, False), *(pytest.param(each, marks=pytest.mark.slow) for each in ((), (False,)))]
+)
 def test_alarms_occur_where_the_services_monitor_raises_them(
     prompts: PromptBank, config: RunConfig, run: RunDir, verdicts: tuple[bool, ...]
 ) -> None:

@@ -24,7 +24,8 @@ class HarnessConfig(ConfigSection):
     chat_template: bool = True
     """Use the chat template, as adapters are trained with it. Published results of base models have no template."""
     batch_size: Positive | None = None
-    """Requests of one forward pass; chosen by trial on a GPU and 1 on a CPU if unset."""
+    """Prompts of one batch of generated replies; chosen by ``evaluate.batch_tokens`` on a GPU and 1 on a CPU if unset. Replies
+    that are scored have batches of ``evaluate.batch_tokens``."""
 
 
 class LongContextConfig(ConfigSection):

@@ -1,6 +1,7 @@
 """lm-evaluation-harness in this process, on a base model that is loaded once; an adapter may be attached to it at any time.
 
-The harness's own model class for transformers computes everything. Chat prompts are those of training and serving.
+The harness's own model class for transformers computes everything but log-likelihoods: those are computed in batches by tokens
+and slices of positions, so that memory does not grow with rows times vocabulary. Chat prompts are those of training and serving.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from compass_ray.config import ConfigError
+from compass_ray.harness.continuation_scores import Score, score_continuations
 from compass_ray.harness.library_settings import local_data_sets, unchanged_environment
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import encode_messages, render_messages
+from compass_ray.models.scorer import DEFAULT_BATCH_TOKENS
 
 with unchanged_environment():
     import lm_eval
@@ -36,6 +39,9 @@ class HarnessSettings:
     num_fewshot: int | None = None
     chat_template: bool = True
     batch_size: int | str = 1
+    """Prompts of one batch of generated replies; ``auto`` is what ``batch_tokens`` allows at the model's full length."""
+    batch_tokens: int = DEFAULT_BATCH_TOKENS
+    """Tokens that are scored at once."""
     max_length: int | None = None
     """Most tokens of prompt and reply; the model's if unset."""
     seed: int = 0
@@ -55,6 +61,7 @@ class HarnessModel(HFLM):  # type: ignore[misc]
                 max_length=settings.max_length,
                 add_bos_token=False if settings.chat_template else None,
             )
+        self._base, self._batch_tokens = base, settings.batch_tokens
         self.with_template = settings.chat_template
         self.num_truncated = 0
         """Requests whose prompt was cut on the left, because it is longer than the model's context."""
@@ -73,10 +80,14 @@ class HarnessModel(HFLM):  # type: ignore[misc]
         self.num_truncated += int((mask.sum(1) > left_truncate_len).sum())
         return ids[:, -left_truncate_len:], mask[:, -left_truncate_len:]
 
-    def _loglikelihood_tokens(self, requests: Sequence[Any], *arguments: Any, **options: Any) -> Any:
-        lengths = (len(context) + len(continuation) for _, context, continuation in requests)
-        self.num_truncated += sum(length > self.max_length + 1 for length in lengths)
-        return super()._loglikelihood_tokens(requests, *arguments, **options)
+    def _loglikelihood_tokens(self, requests: Sequence[Any], *arguments: Any, **options: Any) -> list[Score]:
+        pairs = [(context, continuation) for _, context, continuation in requests]
+        self.num_truncated += sum(len(context) + len(continuation) > self.max_length + 1 for context, continuation in pairs)
+        return score_continuations(self._base, pairs, max_length=self.max_length, batch_tokens=self._batch_tokens)
+
+    def _detect_batch_size(self, *arguments: Any, **options: Any) -> int:
+        """Without the harness's trial passes, which compute all logits."""
+        return max(1, self._batch_tokens // int(self.max_length))
 
     @property
     def tokenizer_name(self) -> str:

@@ -17,7 +17,10 @@ _SYSTEM_KILL = (
     "The actor was restarted",
     "worker died unexpectedly",
 )
-_REMEDY = "run fewer workers at once, or lower train.micro_batch_tokens and evaluate.batch_tokens"
+_REMEDY = (
+    "run fewer workers at once, or lower the setting of the step: train.micro_batch_tokens, evaluate.batch_tokens, "
+    "evaluate.harness.batch_size (eval) or resources.embed_batch_tokens"
+)
 
 
 def user_message(error: BaseException) -> str:

@@ -22,6 +22,7 @@ from compass_ray.harness.layouts import TaskLayout, harness_version, task_layout
 from compass_ray.harness.oneruler import ONERULER, check_oneruler, oneruler_rows
 from compass_ray.harness.planned_tasks import HarnessTask, identify
 from compass_ray.harness.task_files import build_tasks, write_tasks
+from compass_ray.models.memory_watch import find_kill, forget_kill
 from compass_ray.progress import Progress, silent
 from compass_ray.records.harness import HarnessRecord
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 _ROWS = "test.parquet"
 """Rows of the test set of the run and of OneRuler."""
-
+_MEMORY_ADVICE = "lower evaluate.batch_tokens (it was {tokens}), or evaluate.harness.batch_size if the task generates replies"
 
 Pending = Mapping[HarnessTask, Identity]
 """Tasks that have no complete result, in their order."""
@@ -96,6 +97,7 @@ def _evaluate_all(config: RunConfig, run: RunDir, pending: Pending, progress: Pr
 
     pool = ray_session.open_actor_pool(HarnessWorker, config.resources, len(pending), run.uri, config.model_dump(mode="json"))
     for task in pending.items():  # sorted by language, then method: an adapter is read once for its tasks
+        forget_kill(_artifact(run, task[0]))
         pool.submit(lambda actor, call: actor.evaluate.remote(*call), task)
     messages, complete = dict[str, None](), set[HarnessTask]()
     for done in range(len(pending)):
@@ -104,9 +106,18 @@ def _evaluate_all(config: RunConfig, run: RunDir, pending: Pending, progress: Pr
         except ray.exceptions.RayError as error:
             messages[ray_session.user_message(error)] = None
         progress("eval", total - len(pending) + done + 1, total)
-    failed = dict.fromkeys(each.language for each in pending if each not in complete)
-    if failed:
-        raise LanguagesFailedError({language: f"evaluation: {'; '.join(messages)}" for language in failed})
+    if failed := [each for each in pending if each not in complete]:
+        raise LanguagesFailedError(_explain_failures(run, failed, list(messages)))
+
+
+def _explain_failures(run: RunDir, failed: Sequence[HarnessTask], messages: Sequence[str]) -> dict[str, str]:
+    """The reason for each language: the killed worker of one of its tasks, or else every message."""
+    reasons: dict[str, str] = {}
+    for task in failed:
+        if killed := find_kill(_artifact(run, task)):
+            reasons[task.language] = f"evaluation: {killed}"
+        reasons.setdefault(task.language, f"evaluation: {'; '.join(messages)}")
+    return reasons
 
 
 class HarnessWorker:
@@ -125,15 +136,19 @@ class HarnessWorker:
     def evaluate(self, task: HarnessTask, identity: Identity) -> HarnessTask:
         """Evaluate one task and publish its results. Returns the task."""
         from compass_ray.models.devices import device_name
+        from compass_ray.models.memory_watch import watch_memory
+        from compass_ray.models.token_memory import choose_scoring_batch
 
         started, layout = time.monotonic(), task_layouts().get(task.task)
+        artifact, tokens = _artifact(self.run, task), choose_scoring_batch(self.config.evaluate, self.config.resources, self.base)
         trained = find_model_artifact(self.run, task.method, task.language, task.version)
         with (
             self._task_folder(task, layout) as (folder, names),
             open_method_model(self.base, self.config.train, task.method, trained) as model,
         ):
-            results = self._evaluate(model, task, layout, folder, names)
-            writer = _artifact(self.run, task).begin(identity)
+            with watch_memory(artifact, "evaluate.batch_tokens", tokens, advice=_MEMORY_ADVICE.format(tokens=tokens)):
+                results = self._evaluate(model, task, layout, folder, names, tokens)
+            writer = artifact.begin(identity)
             writer.write_folder(lambda target: _copy_task(folder, target))
         record = self._write(writer, task, layout, names, results)
         metrics = {**record.to_json(), "seconds": round(time.monotonic() - started, 2)}
@@ -178,7 +193,7 @@ class HarnessWorker:
         pq.write_table(rows, folder / _ROWS)
 
     def _evaluate(
-        self, model: BaseModel, task: HarnessTask, layout: TaskLayout | None, folder: Path, names: Sequence[str]
+        self, model: BaseModel, task: HarnessTask, layout: TaskLayout | None, folder: Path, names: Sequence[str], tokens: int
     ) -> dict[str, Any]:
         from compass_ray.harness.lm_eval_backend import HarnessSettings, evaluate_tasks
 
@@ -189,6 +204,7 @@ class HarnessWorker:
             num_fewshot=settings.num_fewshot,
             chat_template=settings.chat_template and not (layout is not None and layout.plain),
             batch_size=settings.batch_size or device_default,
+            batch_tokens=tokens,
         )
         if layout is None:
             return evaluate_tasks(model, names, [Path(task.include)] if task.include else [], chosen)

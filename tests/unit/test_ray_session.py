@@ -68,6 +68,7 @@ def test_a_worker_that_ray_or_the_system_ended_is_told_as_such() -> None:
         told = ray_session.user_message(RuntimeError(text))
         assert "without an error message" in told
         assert "evaluate.batch_tokens" in told
+        assert "evaluate.harness.batch_size (eval)" in told
 
 
 @pytest.fixture

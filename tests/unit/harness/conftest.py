@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from compass_ray import schemas
-from tests.unit.tiny_models import base, make_base, tokenizer
+from tests.unit.tiny_models import architecture, base, make_base, tokenizer
 
-__all__ = ["base", "make_base", "tokenizer"]
+__all__ = ["architecture", "base", "make_base", "tokenizer"]
 
 QUESTIONS = [
     ("What is the capital of Kenya?", ["Nairobi", "Uganda", "The shilling", "Kenya"], 0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from compass_ray import ray_session, schemas
 from compass_ray.artifacts import FingerprintMismatchError, Identity, LanguagesFailedError, RunDir
 from compass_ray.config import ConfigError, RunConfig, with_overrides
 from compass_ray.harness.planned_tasks import HarnessTask, expand_tags, identify, plan
+from compass_ray.models.memory_watch import OutOfMemoryError, find_kill
 from compass_ray.records.harness import HarnessRecord
+from compass_ray.records.memory import WorkerMemoryRecord
 from compass_ray.stages.harness import HarnessWorker, run_tasks
 from tests import former_run
 from tests.in_process_pool import open_pool
@@ -104,6 +107,45 @@ def test_a_failed_repetition_is_an_error(no_ray: None, config: RunConfig, run: R
     run_tasks(config, run, wanted[1:], force=True)
     with pytest.raises(LanguagesFailedError, match="sw: evaluation: no memory"):
         run_tasks(config, run, wanted, force=True)
+
+
+def test_memory_that_runs_out_is_told_with_settings_of_the_harness(
+    config: RunConfig, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise MemoryError
+
+    worker, (task,) = HarnessWorker(run.uri, config.model_dump(mode="json")), _plan(config, run, ["base"])
+    monkeypatch.setattr(HarnessWorker, "_evaluate", fail)
+    with pytest.raises(OutOfMemoryError, match=r"lower evaluate\.batch_tokens \(it was \d+\), or evaluate\.harness\.batch_size"):
+        worker.evaluate(task, identify(config, run, task))
+
+
+def test_a_killed_worker_is_told_and_not_tried_again_in_the_same_way(
+    no_ray: None, config: RunConfig, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    config = with_overrides(config, ["evaluate.batch_tokens=800"])
+    record = WorkerMemoryRecord(
+        at=time.time(), peak_bytes=9, limit_bytes=100, free_bytes=1, setting="evaluate.batch_tokens", tokens=800
+    )
+    (task,), kills = _plan(config, run, ["base"]), list[str | None]()
+    artifact = run.harness(task.method, task.language, task.task)
+
+    def die(worker: HarnessWorker, task: HarnessTask, identity: Identity) -> None:
+        kills.append(find_kill(artifact))
+        artifact.store_bytes("memory.json", record.model_dump_json().encode())
+        with pytest.raises(OutOfMemoryError, match="the system killed the worker for lack of memory"):
+            evaluate(worker, task, identity)
+        raise ray.exceptions.RayError("The actor was restarted")
+
+    evaluate = HarnessWorker.evaluate
+    monkeypatch.setattr(HarnessWorker, "evaluate", die)
+    for _ in range(2):  # a new start by the user is another attempt
+        with pytest.raises(LanguagesFailedError, match="sw: evaluation: the system killed the worker for lack of memory"):
+            run_tasks(config, run, [task], force=True)
+    assert kills == [None, None]
 
 
 def test_methods_versions_and_names_by_language(config: RunConfig, run: RunDir) -> None:

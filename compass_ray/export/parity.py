@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from compass_ray.adapters.dora import attach_for_inference
@@ -17,6 +19,7 @@ from compass_ray.adapters.peft_io import StoredAdapter
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import encode_prompt
 from compass_ray.models.errors import ModelError
+from compass_ray.models.token_memory import slice_positions
 
 _SENTENCES = (
     "All human beings are born free and equal in dignity and rights.",
@@ -72,12 +75,14 @@ class ExpectedOutputs:
 def compute_expected(base: BaseModel, adapter: StoredAdapter, dtype: str) -> ExpectedOutputs:
     """Reference outputs of the adapter on its base model, computed by the layers that serve it."""
     ids = encode_probes(base.tokenizer)
-    stored = [_store(logits) for logits in compute_logits(base.model, ids, base.device)]
+    step = slice_positions(base.model.config.get_text_config().vocab_size)
+    stored = [_store(compute_logits(base.model, row, base.device, step), len(row)) for row in ids]
     effect = 0.0
     with attach_for_inference(base.model, adapter):
-        for kept, adapted in zip(stored, compute_logits(base.model, ids, base.device), strict=True):
-            effect = max(effect, _max_difference(kept, adapted))
-            kept.copy_(adapted)
+        for row, kept in zip(ids, stored, strict=True):
+            for before, adapted in zip(kept.split(step), compute_logits(base.model, row, base.device, step), strict=True):
+                effect = max(effect, _max_difference(before, adapted))
+                before.copy_(adapted)
     layers = int(getattr(base.model.config.get_text_config(), "num_hidden_layers", 1))
     return ExpectedOutputs(ids, stored, effect, dtype, layers)
 
@@ -87,14 +92,26 @@ def encode_probes(tokenizer: Any) -> list[list[int]]:
     return [encode_prompt(tokenizer, probe, _MAX_TOKENS) for probe in PROBES]
 
 
-def compute_logits(model: Any, ids: Sequence[Sequence[int]], device: Any) -> Iterator[Any]:
-    """Logits float32 (positions, vocabulary) of each list of ids in turn, on the CPU."""
+def compute_logits(model: Any, ids: Sequence[int], device: Any, step: int) -> Iterator[Any]:
+    """Logits float32 (positions, vocabulary) of ``step`` positions of ``ids`` after another, on the CPU."""
     import torch
 
-    for row in ids:
-        with torch.inference_mode():
-            logits = model(input_ids=torch.tensor([list(row)], device=device), use_cache=False).logits[0].float().cpu()
+    row = torch.tensor([list(ids)], device=device)
+    for start in range(0, len(ids), step):
+        with torch.inference_mode(), _head_at(model, slice(start, start + step)):
+            logits = model(input_ids=row, use_cache=False).logits[0].float().cpu()
         yield logits
+
+
+@contextmanager
+def _head_at(model: Any, positions: slice) -> Iterator[None]:
+    """The head computes logits at ``positions`` only within the block, whether the model has an argument for that or not."""
+    head = model.get_output_embeddings()
+    handle = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, positions], *inputs[1:]))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def logit_tolerance(dtype: str, layers: int, largest: float) -> float:
@@ -121,7 +138,7 @@ def compare_logits(expected: ExpectedOutputs, model: Any, device: Any) -> Parity
         ModelError: the logits differ by more than the tolerance, or one of them is NaN.
     """
     difference, largest, positions, same = 0.0, 0.0, 0, 0
-    for wanted, actual in zip(expected.logits, compute_logits(model, expected.ids, device), strict=True):
+    for wanted, actual in _pair_slices(expected, model, device):
         difference = max(difference, _max_difference(wanted, actual))
         largest = max(largest, float(wanted.abs().max()))
         positions += len(actual)
@@ -151,17 +168,28 @@ def check_token_ids(expected: ExpectedOutputs, tokenizer: Any) -> None:
             )
 
 
-def _store(logits: Any) -> Any:
-    """A copy of the tensor in a temporary file, which the system can drop from memory."""
+def _pair_slices(expected: ExpectedOutputs, model: Any, device: Any) -> Iterator[tuple[Any, Any]]:
+    """Expected and computed logits of the same positions."""
+    for ids, wanted in zip(expected.ids, expected.logits, strict=True):
+        step = slice_positions(wanted.shape[1])
+        yield from zip(wanted.split(step), compute_logits(model, ids, device, step), strict=True)
+
+
+def _store(slices: Iterator[Any], positions: int) -> Any:
+    """The slices as one tensor in a temporary file, which the system can drop from memory."""
     import numpy as np
     import torch
 
+    first = next(slices)
     with tempfile.TemporaryFile() as file:
-        array = np.memmap(file, np.float32, "w+", shape=tuple(logits.shape))
-    stored = torch.from_numpy(array)
-    return stored.copy_(logits)
+        array = np.memmap(file, np.float32, "w+", shape=(positions, first.shape[1]))
+    stored: Any = torch.from_numpy(array)
+    for part, logits in zip(stored.split(len(first)), chain([first], slices), strict=True):
+        part.copy_(logits)
+    return stored
 
 
 def _max_difference(one: Any, other: Any) -> float:
     """The largest difference between two logits. Infinite if one is NaN."""
-    return float((one - other).abs().nan_to_num(nan=math.inf).max())
+    largest = float((one - other).abs_().max())
+    return math.inf if math.isnan(largest) else largest

@@ -253,7 +253,42 @@ def test_nan_logits_fail_the_comparison() -> None:
     broken = torch.tensor([[0.0, float("nan")]])
     expected = parity.ExpectedOutputs([[1]], [torch.zeros(1, 2)], 1.0, "float32", 2)
     with pytest.raises(ModelError, match="differ from the adapter's by up to inf"):
-        parity.compare_logits(expected, lambda **_: SimpleNamespace(logits=broken[None]), "cpu")
+        parity.compare_logits(expected, _Fixed(broken), "cpu")
+
+
+class _Fixed(torch.nn.Module):
+    """A model that always gives the same logits."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__()
+        self.head, self._logits = torch.nn.Identity(), logits
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return self.head
+
+    def forward(self, **inputs: Any) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.head(self._logits[None]))
+
+
+def test_logits_are_compared_in_slices_of_positions(run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, positions = load_base(run.read_config().train), list[int]()
+    stored = read_adapter(random_adapter(base, tmp_path, run.read_config().train.adapter, seed=1))
+    complete = parity.compute_expected(base, stored, "float32")
+    monkeypatch.setattr(parity, "slice_positions", lambda vocabulary: 50)
+    base.model.get_output_embeddings().register_forward_hook(lambda head, states, logits: positions.append(logits.shape[1]))
+    sliced = parity.compute_expected(base, stored, "float32")
+    assert max(positions) == 50
+    assert sliced.effect == pytest.approx(complete.effect, abs=1e-5)
+    for ids, one, other in zip(complete.ids, complete.logits, sliced.logits, strict=True):
+        with torch.inference_mode(), attach_for_inference(base.model, stored):
+            wanted = base.model(input_ids=torch.tensor([ids])).logits[0]
+        for found in (one, other):
+            torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+    positions.clear()
+    with attach_for_inference(base.model, stored):
+        found = parity.compare_logits(complete, base.model, base.device)
+    assert (found.difference, found.positions) == (pytest.approx(0, abs=1e-5), sum(map(len, complete.ids)))
+    assert max(positions) == 50
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Scoring and training with a vocabulary of 262,144 tokens, in a process whose memory is limited."""
+"""What a vocabulary of 262,144 tokens needs in a process whose memory is limited: scoring, training and the check of an export."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ from pathlib import Path
 import pytest
 
 _LIMITED = """
-import resource, sys
+import resource, sys, tempfile
+from pathlib import Path
 import torch
-from compass_ray.config import TrainConfig
+from compass_ray.adapters.dora import attach_for_inference, attach_for_training
+from compass_ray.adapters.peft_io import read_adapter
+from compass_ray.config import AdapterConfig, TrainConfig
+from compass_ray.export import parity
 from compass_ray.models.base_model import freeze
 from compass_ray.models.chat_template import TrainingRow, encode_rows
 from compass_ray.models.scorer import score_items
 from compass_ray.models.text_scorer import score_text
 from compass_ray.training.adapter_trainer import AdapterTrainer
 from compass_ray.training.collate import collate
+from compass_ray.training.ecda import diagonal_fisher
+from tests.unit.random_adapters import random_adapter
 from tests.unit.tiny_models import make_model, make_tokenizer
 
 torch.set_num_threads(1)
@@ -26,9 +32,17 @@ model = make_model("llama", 262_144, hidden=8, layers=1)
 base = freeze(model, make_tokenizer(), torch.device("cpu"), "tiny")
 rows = [TrainingRow("Which?", f"{i % 10} 0 1 2 3") for i in range(128)]
 examples = encode_rows(base.tokenizer, rows, 64)
+stored = read_adapter(random_adapter(base, Path(tempfile.mkdtemp()), AdapterConfig(r=4, alpha=8), seed=1))
+parity.PROBES = ("0 1 2 3 4 5 6 7 8 9 " * 10,) * 2
 base.model(torch.tensor([[1, 2]]))  # what torch allocates once
-used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) * 1024
-resource.setrlimit(resource.RLIMIT_DATA, (used + 1_100_000_000,) * 2)
+
+
+def limit(added):
+    used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (used + added, resource.RLIM_INFINITY))
+
+
+limit(1_100_000_000)
 
 try:
     batch = collate(examples, 0, base.device)
@@ -45,6 +59,15 @@ assert text.tokens * 262_144 * 4 > 1_100_000_000, text.tokens
 config = TrainConfig(epochs=1, batch_size=128, max_tokens=64, holdout=0.0)
 with AdapterTrainer(base, rows, [], None, config, seed=0) as trainer:
     result = trainer.run()
+limit(700_000_000)  # 256 positions need 268 MB for each copy of all logits
+long = encode_rows(base.tokenizer, [TrainingRow("Which?", "0 1 2 3 4 5 6 7 8 9 " * 40)], 256)
+with attach_for_training(base.model, stored):
+    fisher = diagonal_fisher(base.model, long)
+assert any(float(values.max()) > 0 for values in fisher.values())
+expected = parity.compute_expected(base, stored, "float32")
+with attach_for_inference(base.model, stored):
+    found = parity.compare_logits(expected, base.model, base.device)
+assert found.effect > found.tolerance > found.difference
 print("positions", len(batch.positions), "loss", result.history[-1].train_loss)
 """
 

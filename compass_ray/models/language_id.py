@@ -101,6 +101,14 @@ def _code(label: str) -> str | None:
     return known.code if known else None
 
 
+def find_in_cache(config: IdentifierConfig) -> Path | None:
+    """The file of an identifier of the hub in the hub's cache; None if it is not there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = (try_to_load_from_cache(config.model, name, revision=config.revision) for name in _HUB_FILES)
+    return next((Path(file) for file in found if isinstance(file, str)), None)
+
+
 def _file(config: IdentifierConfig) -> Path:
     path = Path(resolve_model(config.model, "language_id"))
     if path.is_file():

@@ -6,7 +6,7 @@ Key property: the labels are those of the loaded model. A model that is not on t
 from __future__ import annotations
 
 from compass_ray.models.errors import ModelError
-from compass_ray.models.language_id import LanguageIdentifier
+from compass_ray.models.language_id import LanguageIdentifier, find_in_cache
 from compass_ray.models.model_resolver import hub_id
 from compass_ray.preflight.check_result import CheckContext, CheckResult
 
@@ -15,11 +15,13 @@ _CHECK = "served languages"
 
 def check_identifier(context: CheckContext) -> list[CheckResult]:
     """List the languages of the run that the identifier does not know, and where their requests go."""
-    config = context.config
-    if hub_id(config.identifier.model):
-        return []
+    config, settings = context.config, context.config.identifier
+    if hub_id(settings.model):
+        if (file := find_in_cache(settings)) is None:
+            return [CheckResult(_CHECK, f"not checked: the identifier {settings.model} is not in the cache of the hub yet")]
+        settings = settings.model_copy(update={"model": str(file)})
     try:
-        identifier = LanguageIdentifier(config.identifier)
+        identifier = LanguageIdentifier(settings)
     except ModelError as error:
         return [CheckResult(_CHECK, str(error), "set identifier.model to a fastText model", blocking=True, by="settings")]
     unknown = identifier.unknown_languages(config.languages)

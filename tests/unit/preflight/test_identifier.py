@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from compass_ray.artifacts import RunDir
 from compass_ray.config import load_run_config
+from compass_ray.models.model_resolver import resolve_model
 from compass_ray.preflight import CheckResult, ClusterEnvironment
 from compass_ray.preflight.check_result import CheckContext
 from compass_ray.preflight.identifier import check_identifier
@@ -31,8 +33,27 @@ def test_languages_outside_of_the_atlas_are_named(run: RunDir, machine: ClusterE
     assert not result.blocking
 
 
-def test_a_model_on_the_hub_is_not_downloaded(run: RunDir, machine: ClusterEnvironment) -> None:
-    assert _results(run, machine, "cis-lmu/glotlid", "sw,th") == []
+def test_a_model_on_the_hub_is_not_downloaded(
+    run: RunDir, machine: ClusterEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    [result] = _results(run, machine, "cis-lmu/glotlid", "sw,th")
+    assert result.found == "not checked: the identifier cis-lmu/glotlid is not in the cache of the hub yet"
+    assert (result.remedy, result.blocking) == ("", False)
+
+
+def test_a_model_in_the_cache_of_the_hub_is_checked(
+    run: RunDir, machine: ClusterEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--organisation--identifier"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    (repository / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    [file] = (each for each in Path(resolve_model("atlas", "language_id")).iterdir() if each.suffix in (".bin", ".ftz"))
+    shutil.copyfile(file, repository / "snapshots" / ("0" * 40) / "model.bin")
+    [result] = _results(run, machine, "organisation/identifier", "sw,th,zu")
+    assert "the identifier organisation/identifier knows 1 of 3, but not th, zu." in result.found
 
 
 def test_a_file_that_is_no_identifier_blocks(run: RunDir, machine: ClusterEnvironment, tmp_path: Path) -> None:

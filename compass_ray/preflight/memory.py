@@ -7,7 +7,7 @@ its memory (`models.token_memory`). A set size that does not fit is reported wit
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compass_ray.cluster_capacity import ClusterCapacity, Request, count_fitting
 from compass_ray.config import RunConfig
@@ -53,14 +53,15 @@ def check_memory(context: CheckContext) -> list[CheckResult]:
         # check_models reports other problems of the base model.
         return [_unusable_base(config, str(error))]
     capacity, cluster = context.environment.capacity, context.environment.is_cluster
-    trainers = _list_available(config, capacity, training_workers(config.resources, config.train.layout), cluster=cluster)
+    request = {"CPU": config.resources.cpus_per_worker, "GPU": config.resources.gpus_per_worker}
+    trainers = _list_available(capacity, request, training_workers(config.resources, config.train.layout), cluster=cluster)
     if not trainers:
         return [CheckResult("memory", f"{_describe_estimate(config, size)}; the memory of a worker's GPU is unknown")]
-    scorers = _list_available(config, capacity, config.resources.train_workers, cluster=cluster)
+    scorers = _list_available(capacity, request, config.resources.train_workers, cluster=cluster)
     return [
         _check_training(config, size, trainers),
         _check_scoring(config, size, scorers),
-        *_check_serving(config, size, scorers),
+        *_check_serving(context, size),
     ]
 
 
@@ -109,32 +110,35 @@ def _check_scoring(config: RunConfig, size: ModelSize, memories: list[AvailableM
     )
 
 
-def _check_serving(config: RunConfig, size: ModelSize, memories: list[AvailableMemory]) -> list[CheckResult]:
-    """The memory of a replica on this machine.
-
-    Nothing if replicas are elsewhere, have GPUs or use vLLM (see `vllm_memory`), or the model has no attention.
-    """
-    name, serve, resources = "memory of serving", config.serve, config.resources
-    if (
-        serve.engine == "vllm"
-        or resources.replica_gpus
-        or resources.gpus_per_worker
-        or resources.replica_resources
-        or not size.shape.kv_width
-    ):
+def _check_serving(context: CheckContext, size: ModelSize) -> list[CheckResult]:
+    """The memory of a replica. Nothing if replicas use vLLM (see `vllm_memory`), or the model has no attention."""
+    name, config = "memory of serving", context.config
+    if config.serve.engine == "vllm" or not size.shape.kv_width:
         return []
-    available = min(memory.machine for memory in memories) * USABLE_OF_MACHINE / resources.replicas
-    fixed, slot = size.serving(serve, adapters=len(config.languages)), size.slot(serve)
-    limit = GIB * (serve.kv_cache_gib or kv_cache_gib(available, size.weights))
-    requests = min(int(limit / slot), serve.max_num_seqs)
-    found = f"estimated: {fixed / GB:.2f} GB, and {slot / GB:.2f} GB of key-value cache for each of {requests} requests"
+    fixed, slot = size.serving(config.serve, adapters=len(config.languages)), size.slot(config.serve)
+    found = f"estimated: {fixed / GB:.2f} GB, and {slot / GB:.2f} GB of key-value cache"
+    memories = _list_replica_memory(context)
+    if not memories:
+        return [CheckResult(name, f"{found} for each request; the memory of a replica is unknown")]
+    memory = _smallest(memories)
+    limit = GIB * (config.serve.kv_cache_gib or kv_cache_gib(memory.usable, size.weights))
+    requests = min(int(limit / slot), config.serve.max_num_seqs)
+    found += f" for each of {requests} requests"
     if not requests:
         return [CheckResult(name, found, f"set serve.kv_cache_gib={slot / GIB + 0.1:.1f}, or lower serve.max_prompt_tokens")]
-    if fixed + requests * slot <= available:
+    if fixed + requests * slot <= memory.usable:
         return [CheckResult(name, found)]
-    rest = math.floor(10 * (available - fixed) / GIB) / 10
+    rest = math.floor(10 * (memory.usable - fixed) / GIB) / 10
     fits = f"set serve.kv_cache_gib={rest}" if rest * GIB >= slot else "use a smaller base model or train.dtype=bfloat16"
-    return [CheckResult(name, f"{found}; a replica has about {available / GB:.1f} GB", fits)]
+    return [CheckResult(name, f"{found}; a replica has about {memory.usable / GB:.1f} GB of {memory.device}", fits)]
+
+
+def _list_replica_memory(context: CheckContext) -> list[AvailableMemory]:
+    """Memory of one replica on each kind of machine that can run one, where it is known, as `replica_memory` divides it."""
+    resources, environment = context.config.resources, context.environment
+    request = resources.resources_per_replica()
+    found = _list_available(environment.capacity, request, resources.replicas, cluster=environment.is_cluster)
+    return found if resources.replica_gpus else [replace(each, available=each.machine / resources.replicas) for each in found]
 
 
 def _tokens_that_fit(memory: AvailableMemory, fixed: int, token: int) -> int:
@@ -157,11 +161,9 @@ def _describe_estimate(config: RunConfig, size: ModelSize) -> str:
     return f"estimated: {size.parameters / 1e6:,.0f} million parameters, {parts}, {logits}, {token / 1e6:.2f} MB per token"
 
 
-def _list_available(config: RunConfig, capacity: ClusterCapacity, workers: int, *, cluster: bool) -> list[AvailableMemory]:
+def _list_available(capacity: ClusterCapacity, request: Request, workers: int, *, cluster: bool) -> list[AvailableMemory]:
     """Memory of one of ``workers`` workers on each kind of machine that can run one, where it is known."""
-    share = config.resources.gpus_per_worker
-    request = {"CPU": config.resources.cpus_per_worker, "GPU": share}
-    if share > 0:
+    if share := request.get("GPU", 0):
         gpus = list_gpu_memory(capacity, request, is_cluster=cluster)
         return [AvailableMemory(total * USABLE_OF_GPU * min(share, 1.0), name) for name, total in gpus.items()]
     if cluster:

@@ -14,6 +14,10 @@ from compass_ray.models.model_resolver import resolve_model
 from compass_ray.models.remote_code import load_options
 from compass_ray.models.token_memory import BYTES, TRAINED_VALUE, LayerShape
 
+_SAMPLED_LOGIT = 34
+"""Bytes per logit while tokens are sampled without a nucleus: logits and their copy in float32 (4 + 4), sorted probabilities and
+their order (4 + 8), their sums (4), two masks (2), and a mask as int64 while it is summed (8)."""
+
 
 @dataclass(frozen=True)
 class LayerWidths:
@@ -55,12 +59,12 @@ class ModelSize:
         return self.weights + self.shape.logit_slice()
 
     def serving(self, serve: ServeConfig, adapters: int) -> int:
-        """Bytes of a replica beside its key-value cache: model, adapters, and the logits of a decoding step in float32."""
+        """Bytes of a replica beside its key-value cache: model, adapters, and the logits of a decoding step."""
         return self.weights + adapters * self.adapter * self.shape.itemsize + self.step_logits(serve)
 
     def step_logits(self, serve: ServeConfig) -> int:
-        """Bytes of the logits of a decoding step: float32, twice for sampled tokens."""
-        return 2 * 4 * serve.max_num_seqs * self.shape.vocabulary
+        """Bytes of the logits of a decoding step in which every request samples (see `engine.sampler`)."""
+        return _SAMPLED_LOGIT * serve.max_num_seqs * self.shape.vocabulary
 
     def slot(self, serve: ServeConfig) -> int:
         """Bytes of a request's place in the key-value cache."""

@@ -20,6 +20,8 @@ from compass_ray.preflight.model_size import ModelSize, model_size
 
 _NAME = "memory of vLLM"
 _FLOAT32 = 4
+_LOGIT = 2 * _FLOAT32
+"""Bytes per logit of a decoding step: float32, twice for sampled tokens."""
 _NO_ROOM = (
     "raise serve.vllm.tensor_parallel with resources.replica_gpus, lower max_loras in serve.vllm.arguments, "
     "or use train.dtype=bfloat16 or a larger GPU"
@@ -75,7 +77,8 @@ def estimate_rank(config: RunConfig, size: ModelSize, arguments: Mapping[str, An
     slots, ranks = arguments["max_loras"], config.serve.vllm.tensor_parallel
     factors = slots * arguments["max_lora_rank"] * size.widths.inputs_and_outputs * size.shape.itemsize
     tables = (slots + 1) * size.widths.outputs * _FLOAT32
-    step = arguments["max_num_batched_tokens"] * size.shape.live_token() + size.step_logits(config.serve)
+    logits = _LOGIT * config.serve.max_num_seqs * size.shape.vocabulary
+    step = arguments["max_num_batched_tokens"] * size.shape.live_token() + logits
     return RankMemory(size.weights / ranks, factors + tables, step)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ import torch
 from compass_ray.adapters import dora
 from compass_ray.artifacts import RunDir
 from compass_ray.cluster_capacity import ClusterCapacity, Node, NodeType
-from compass_ray.config import RunConfig, TrainConfig, load_run_config
+from compass_ray.config import RunConfig, ServeConfig, TrainConfig, load_run_config
 from compass_ray.engine.kv_cache import find_kv_layer_shapes, slot_bytes
+from compass_ray.engine.sampler import SamplingParams, make_generator, sample
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.errors import ModelError
 from compass_ray.models.token_memory import LayerShape
@@ -259,6 +262,42 @@ def test_a_cache_that_does_not_fit_is_reported_with_the_largest_that_does(
     assert setting.startswith("serve.kv_cache_gib=")
     assert not _on_machine((setting, prompts), 8, run, machine, monkeypatch)[2].remedy
     assert not _on_machine((prompts,), 8, run, machine, monkeypatch)[2].remedy  # derived
+
+
+def test_a_replica_on_a_gpu_is_compared_with_its_memory(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(*settings: str) -> CheckResult:
+        config = load_run_config("atlas-test", overrides=(*_GPUS, "resources.replica_gpus=1", *settings))
+        found = {each.check: each for each in _results(config, run, _cluster("L4", "H100"), monkeypatch, 8_000_000_000)}
+        return found["memory of serving"]
+
+    large = check("serve.kv_cache_gib=16", "serve.max_prompt_tokens=8192")
+    assert "a replica has about 22.6 GB of L4" in large.found
+    assert large.remedy.startswith("set serve.kv_cache_gib=")
+    assert not check(large.remedy.removeprefix("set "), "serve.max_prompt_tokens=8192").remedy
+    assert "22.6 GB" not in check().found
+
+
+def test_a_replica_without_a_gpu_beside_workers_with_one_is_estimated(
+    run: RunDir, machine: ClusterEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compass_ray.preflight.memory.list_gpu_memory", lambda *_, **__: {"L4": 24e9})
+    found = _on_machine(("resources.gpus_per_worker=1", "serve.kv_cache_gib=4"), 8, run, machine, monkeypatch)
+    [serving] = (each for each in found if each.check == "memory of serving")
+    assert "a replica has about 4.8 GB of memory" in serving.found
+
+
+def test_the_logits_of_a_step_are_what_the_sampler_holds(folder: str) -> None:
+    from torch.profiler import ProfilerActivity, profile
+
+    size, serve = model_size(TrainConfig(base_model=folder)), ServeConfig(max_num_seqs=6)
+    size = replace(size, shape=replace(size.shape, vocabulary=200_000))
+    logits = torch.randn(6, 200_000)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as measured:
+        sample(logits, [SamplingParams(make_generator(0), temperature=1.0)] * 6)
+    events = [each for each in measured.profiler.kineto_results.events() if each.name() == "[memory]"]
+    changes = [each.nbytes() for each in sorted(events, key=lambda each: each.start_ns())]
+    peak = logits.nbytes + max(accumulate(changes))
+    assert 0.95 < size.step_logits(serve) / peak < 1.1
 
 
 def test_layers_that_the_base_does_not_have_block_the_run(folder: str, run: RunDir, machine: ClusterEnvironment) -> None:

@@ -16,6 +16,7 @@ from compass_ray.models.model_resolver import hub_id, resolve_model
 
 _FILE = "config_sentence_transformers.json"
 _E5 = re.compile(r"(^|[-_/])e5([-_/]|$)", re.IGNORECASE)
+_INSTRUCT = re.compile(r"[-_]instruct([-_/]|$)", re.IGNORECASE)
 E5_PROMPT = "query: "
 """Text that encoders of the E5 family expect before questions."""
 
@@ -49,9 +50,11 @@ def _find_file(config: EmbedConfig) -> Path | None:
 
 
 def is_e5(name: str) -> bool:
-    """Whether a model's name says that it is of the E5 family.
+    """Whether a model's name says that it is of the E5 family, without those that expect an instruction.
 
     >>> is_e5("intfloat/multilingual-e5-small"), is_e5("models/e5-small"), is_e5("some/base5")
     (True, True, False)
+    >>> is_e5("intfloat/e5-mistral-7b-instruct")
+    False
     """
-    return bool(_E5.search(name))
+    return bool(_E5.search(name)) and not _INSTRUCT.search(name)

@@ -121,9 +121,13 @@ def _batches(items: Sequence[_Item], batch_size: int, batch_tokens: int) -> Iter
 
 
 def _padded_tokens(items: Sequence[_Item]) -> int:
-    """Tokens in the cache when the replies of a batch are scored, with padding."""
-    longest = max(len(item.prompt) for item in items) + max(len(reply) for item in items for reply in item.replies)
-    return sum(len(item.replies) for item in items) * longest
+    """Tokens in the cache when the replies of a batch are scored, with padding.
+
+    Replies of one token, such as letters, need no copy of the prompt's cache.
+    """
+    reply = max(len(reply) for item in items for reply in item.replies)
+    copies = len(items) if reply == 1 else sum(len(item.replies) for item in items)
+    return copies * (max(len(item.prompt) for item in items) + reply)
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,16 @@ def test_an_e5_encoder_without_its_prefix_is_named(tmp_path: Path) -> None:
     assert [each.remedy for each in _results(folder, "query: ")] == [""]
 
 
-@pytest.mark.parametrize(("name", "expected"), [("intfloat/e5-base-v2", True), ("E5", True), ("me5", False), ("a/e55-b", False)])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("intfloat/e5-base-v2", True),
+        ("E5", True),
+        ("me5", False),
+        ("a/e55-b", False),
+        ("intfloat/e5-mistral-7b-instruct", False),
+        ("intfloat/multilingual-e5-large-instruct", False),
+    ],
+)
 def test_the_e5_family_is_known_by_name(name: str, expected: bool) -> None:
     assert is_e5(name) is expected

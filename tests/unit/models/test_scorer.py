@@ -11,6 +11,7 @@ import torch
 
 from compass_ray.adapters.dora import with_adapter
 from compass_ray.config import AdapterConfig
+from compass_ray.models import scorer
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import count_end_tokens, encode_example, encode_prompt
 from compass_ray.models.errors import ModelError
@@ -126,6 +127,20 @@ def test_sums_leave_out_the_end_of_turn(base: BaseModel, batch_size: int) -> Non
     assert not found.truncated.any()
     means = (found.sums + found.ends)[0, :2] / (found.tokens[0, :2] + 1)
     np.testing.assert_allclose(means, found.means[0, :2], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("scoring", "passes"), [("letter", 1), ("option", 2)])
+def test_letters_of_a_question_take_the_tokens_of_one_prompt(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch, scoring: Literal["letter", "option"], passes: int
+) -> None:
+    """Options of several tokens are scored on copies of the prompt's cache."""
+    batches: list[int] = []
+    options, tokens = [["yes no", "no yes", "no no", "yes yes"]] * 2, 250
+    monkeypatch.setattr(scorer, "_score", lambda base, items: batches.append(len(items)) or np.zeros((3, len(items), 4)))
+    scorer.score_items(base, QUESTIONS[:2], options, scoring=scoring, batch_size=8, max_tokens=200, batch_tokens=tokens)
+    longest = max(len(encode_prompt(base.tokenizer, format_options(q, o), 200)) for q, o in zip(QUESTIONS, options, strict=False))
+    assert 2 * longest < tokens < 4 * longest
+    assert len(batches) == passes
 
 
 def test_a_letter_has_no_end_of_turn(base: BaseModel) -> None:

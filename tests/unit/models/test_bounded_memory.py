@@ -1,4 +1,4 @@
-"""What a vocabulary of 262,144 tokens needs in a process whose memory is limited: scoring, training and the check of an export."""
+"""What a vocabulary of 262,144 tokens needs in a process of limited memory: scoring, training and the check of an export."""
 
 from __future__ import annotations
 

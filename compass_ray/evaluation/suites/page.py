@@ -139,12 +139,12 @@ def _blocks(
 ) -> Iterator[Block]:
     yield TextBlock(f"{entry.where}. {entry.shows}")
     if entry.rows and not compared.same_model and entry.kind in ("accuracy", "budgets", "languages"):
-        shown = compared.column or "another model"
-        yield TextBlock(
-            f"The paper's values are of {shown}, not of this run's model and data. Compare signs and order, not levels."
-        )
+        shown = f" ({compared.column})" if entry.kind == "accuracy" else ""
+        yield TextBlock(f"The paper's values{shown} are not of this run's model and data. Compare signs and order, not levels.")
     for text in entry.inconsistencies:
         yield TextBlock(f"Inconsistent in the paper: {text}", tone="caution")
+    for text in entry.limits:
+        yield TextBlock(f"Limit of the paper's comparison: {text}")
     if entry.command:
         yield CodeBlock("The command that repeats it", entry.command)
     if entry.kind == "contributions":
@@ -291,7 +291,9 @@ def _points(value: float | None) -> str:
 def _measured(found: MeasuredMean | None) -> str:
     if found is None:
         return "–"
-    return f"{format_percent(found.mean)} [{format_percent(found.interval.low)}, {format_percent(found.interval.high)}]"
+    numbers = (found.mean, found.interval.low, found.interval.high)
+    mean, low, high = (format_percent(number).replace("-", "\N{MINUS SIGN}") for number in numbers)
+    return f"{mean} [{low}, {high}]"
 
 
 def _measured_points(found: MeasuredMean | None) -> str:

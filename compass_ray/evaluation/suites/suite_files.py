@@ -98,6 +98,8 @@ class SuiteEntry(ConfigSection):
     """The entry by language whose values a figure draws."""
     inconsistencies: tuple[str, ...] = ()
     """Where the paper contradicts itself, and by how much."""
+    limits: tuple[str, ...] = ()
+    """What its comparison cannot show."""
     vary: Mapping[str, tuple[Any, ...]] = Field(default_factory=dict)
     """Values of settings, beside the unchanged preset."""
     variants: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)

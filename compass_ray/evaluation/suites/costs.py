@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from compass_ray.config import RunConfig
-from compass_ray.evaluation.experiments import Experiment
-from compass_ray.evaluation.suites.suite_files import Suite, SuiteEntry, UnitCost
+from compass_ray.evaluation.experiments import BASE, Experiment
+from compass_ray.evaluation.suites.suite_files import BY_COMMAND, Suite, SuiteEntry, UnitCost
 from compass_ray.evaluation.suites.suite_variants import variants_of
 
 
@@ -35,13 +35,19 @@ class EntryCost:
 def estimate_costs(
     suite: Suite, entries: Mapping[str, SuiteEntry], experiment: Experiment, preset: str | None
 ) -> dict[str, EntryCost]:
-    """The cost of each entry, if the entries are run in this order. Artifacts that runs share count once for each run."""
+    """The cost of each entry, if the entries are run in this order. Simulations and other benchmarks have none.
+
+    Runs share pool, embeddings and clusters, so the start counts once for each seed.
+    """
     units, done, costs = suite.preset(preset), set[str](), {}
     for name, entry in entries.items():
         new = [variant for variant in variants_of(entry, experiment) if variant.name not in done]
         done |= {variant.name for variant in new}
         adapters = sum(count_adapters(variant.config) for variant in new)
-        costs[name] = EntryCost(adapters, len(new), _cost(units.cpu, len(new), adapters), _cost(units.gpu, len(new), adapters))
+        starts = sum(variant.group == BASE for variant in new)
+        known = entry.kind not in (*BY_COMMAND, "drift")
+        cpu, gpu = (_cost(unit, starts, adapters) if known else None for unit in (units.cpu, units.gpu))
+        costs[name] = EntryCost(adapters, len(new), cpu, gpu)
     return costs
 
 
@@ -50,10 +56,10 @@ def count_adapters(config: RunConfig) -> int:
     return sum(1 if method == "all" else len(config.languages) for method in config.select.methods)
 
 
-def _cost(unit: UnitCost | None, runs: int, adapters: int) -> DeviceCost | None:
+def _cost(unit: UnitCost | None, starts: int, adapters: int) -> DeviceCost | None:
     if unit is None:
         return None
-    return DeviceCost(unit.start * runs + unit.adapter * adapters, unit.how, unit.note)
+    return DeviceCost(unit.start * starts + unit.adapter * adapters, unit.how, unit.note)
 
 
 def format_cost(cost: DeviceCost | None) -> str:

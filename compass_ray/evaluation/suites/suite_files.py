@@ -39,7 +39,7 @@ class UnitCost(ConfigSection):
     """Seconds of one run on one device."""
 
     start: Seconds
-    """Of the stages before the first adapter: pool, embeddings and clusters."""
+    """Of the pool, embeddings and clusters, and of the adapter of all data: once for each seed."""
     adapter: Seconds
     """To train one adapter and to score it."""
     how: Literal["measured", "computed"]

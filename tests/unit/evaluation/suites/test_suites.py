@@ -139,6 +139,9 @@ def test_an_entry_costs_what_no_earlier_one_has(suite: Suite, experiment: Experi
     assert costs["table"].cpu is not None
     assert (costs["table"].cpu.seconds, costs["table"].cpu.how) == (2 * 60 + 8 * 30, "measured")
     assert costs["table"].gpu is None
+    assert costs["budgets"].cpu is not None
+    assert costs["budgets"].cpu.seconds == 4 * 30  # its runs share what comes before the first adapter
+    assert costs["other"].cpu is None
 
 
 def test_scores_are_means_over_languages_and_paired(attempts: list[VariantAttempt]) -> None:

@@ -92,15 +92,16 @@ def _serve_and_send(
 ) -> tuple[int, int, UpdateResult | None, list[DemoReply]]:
     """Serve and send the traffic; return the request counts, the update that the service made by itself, and the replies.
 
-    An update of an earlier attempt is not repeated. Only the questions are asked then.
+    An update of an earlier attempt is not repeated. Nothing is served then, as another service may use the run.
     """
-    outcome = _last_gated_update(run, language)
-    served = config if outcome else with_overrides(config, ["update.auto=true", "update.promotion=immediate"])
-    endpoint = deployment.start(run.uri, served, port=0)
+    earlier = _last_gated_update(run, language)
+    if earlier is not None:
+        return 0, 0, earlier, []
+    adapting = with_overrides(config, ["update.auto=true", "update.promotion=immediate"])
+    endpoint = deployment.start(run.uri, adapting, port=0)
     try:
         users = _Users(endpoint.url, language)
-        if outcome is None:
-            outcome = _send_and_wait(users, served, run, traffic, progress)
+        outcome = _send_and_wait(users, adapting, run, traffic, progress)
         replies = [users.ask(code, question) for code, question in pick_questions(config, run)]
         return users.sent, users.failed, outcome, replies
     finally:
@@ -171,7 +172,7 @@ class _Users:
     def ask(self, language: str, question: str) -> DemoReply:
         """Ask a question of a language; the service itself finds the language and its adapter."""
         with httpx.Client(base_url=self.url, timeout=_REQUEST_TIMEOUT_S) as client:
-            reply = self._send_one(client, question, "auto", store=False)  # a repeated demo asks again
+            reply = self._send_one(client, question, "auto", store=False)
         self.sent, self.failed = self.sent + 1, self.failed + (not reply)
         if not reply:
             return DemoReply(language, question, "", "")

@@ -229,7 +229,7 @@ def _wait(address: str, process: subprocess.Popen[bytes]) -> None:
 def _ask(address: str, questions: Sequence[str]) -> None:
     for question in [*questions] * 4:
         body = {"model": "auto", "messages": [{"role": "user", "content": question}]}
-        httpx.post(f"{address}/v1/chat/completions", json=body, timeout=60.0).raise_for_status()
+        httpx.post(f"{address}/v1/chat/completions", json=body, timeout=START_SECONDS).raise_for_status()
     time.sleep(6.0)  # the page and the monitor count in intervals
 
 

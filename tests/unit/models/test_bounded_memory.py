@@ -33,7 +33,7 @@ base = freeze(model, make_tokenizer(), torch.device("cpu"), "tiny")
 rows = [TrainingRow("Which?", f"{i % 10} 0 1 2 3") for i in range(128)]
 examples = encode_rows(base.tokenizer, rows, 64)
 stored = read_adapter(random_adapter(base, Path(tempfile.mkdtemp()), AdapterConfig(r=4, alpha=8), seed=1))
-parity.PROBES = ("0 1 2 3 4 5 6 7 8 9 " * 10,) * 2
+parity.PROBES = ("0 1 2 3 4 5 6 7 8 9 " * 40,)
 base.model(torch.tensor([[1, 2]]))  # what torch allocates once
 
 

@@ -46,8 +46,9 @@ def test_the_result_is_reported_with_each_reference(command: Command, run: RunDi
     _traffic(run)
     code, out, _ = command(run.uri, "--reason", "stale")
     assert code == 0
-    first, *references = out.splitlines()
+    first, degenerate, *references = out.splitlines()
     assert first == "clustering c0002 is active (before: clusters): 4 clusters, 0.0% of the pool is noise, fitted with 20 prompts"
+    assert degenerate.startswith("c0002: the 4 clusters are as informative as 4.0 of equal size; set ")
     assert references == ["reference of sw@v0001: the guide set"]
     assert (read_active(run).pointer or {})["reason"] == "stale"
 

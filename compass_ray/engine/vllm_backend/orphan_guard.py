@@ -20,6 +20,8 @@ MARK_VARIABLE = "COMPASS_VLLM_MARK"
 _PROCESSES = Path("/proc")
 _ROUNDS, _ROUND_SECONDS = 100, 0.1
 """Attempts to end all processes, as one may start another one meanwhile."""
+_ROUNDS_WITHOUT = 3
+"""Rounds without a process at the end: one that just starts has no environment yet."""
 
 
 def start_guard(mark: str, folder: Path) -> subprocess.Popen[bytes]:
@@ -59,8 +61,11 @@ def _read_environment(pid: int) -> list[bytes]:
 def guard(mark: str, folder: Path) -> None:
     """Wait until the parent is gone; then kill what it left, and delete ``folder``."""
     sys.stdin.buffer.read()
+    rounds_without = 0
     for _ in range(_ROUNDS):
-        if not (orphans := find_marked(mark, os.getpid())):
+        orphans = find_marked(mark, os.getpid())
+        rounds_without = 0 if orphans else rounds_without + 1
+        if rounds_without == _ROUNDS_WITHOUT:
             break
         for pid in orphans:
             _kill(pid)

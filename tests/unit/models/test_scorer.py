@@ -135,11 +135,10 @@ def test_letters_of_a_question_take_the_tokens_of_one_prompt(
 ) -> None:
     """Options of several tokens are scored on copies of the prompt's cache."""
     batches: list[int] = []
-    options, tokens = [["yes no", "no yes", "no no", "yes yes"]] * 2, 250
-    monkeypatch.setattr(scorer, "_score", lambda base, items: batches.append(len(items)) or np.zeros((3, len(items), 4)))
-    scorer.score_items(base, QUESTIONS[:2], options, scoring=scoring, batch_size=8, max_tokens=200, batch_tokens=tokens)
+    options = [["yes no", "no yes", "no no", "yes yes"]] * 2
     longest = max(len(encode_prompt(base.tokenizer, format_options(q, o), 200)) for q, o in zip(QUESTIONS, options, strict=False))
-    assert 2 * longest < tokens < 4 * longest
+    monkeypatch.setattr(scorer, "_score", lambda base, items: batches.append(len(items)) or np.zeros((3, len(items), 4)))
+    scorer.score_items(base, QUESTIONS[:2], options, scoring=scoring, batch_size=8, max_tokens=200, batch_tokens=3 * longest)
     assert len(batches) == passes
 
 

@@ -151,7 +151,7 @@ def test_shifted_traffic_is_answered_with_a_version_that_is_taken_back_when_it_w
     with Users(served.url, served.traffic.usual) as users:
         until(lambda: users.sent > 60, "traffic of the usual kind")
     with Users(served.url, served.traffic.shifted, rating="good") as shifted:
-        until(lambda: f"{LANGUAGE}@v0002" in shifted.adapters, "a new version in a reply", 120)
+        until(lambda: f"{LANGUAGE}@v0002" in shifted.adapters, "a new version in a reply", 300)
         until(lambda: served.live == "v0002", "its promotion")
         shifted.rating = "bad"
         until(lambda: bool(served.decisions("rollback")), "a roll-back")

@@ -44,11 +44,11 @@ BENCHMARKS = (
     "paper/drift_calibration",
     "paper/drift_simulation",
     "paper/forgetting",
+    "speed/console",
 )
 UNRECORDED = (
     "speed/serving_attacks",
     "speed/serving_load_vllm",
-    "speed/console",
     "paper/gradient_features",
 )
 """Benchmarks without a stored record: they need a GPU, an otherwise idle machine, vLLM, or pretrained models."""

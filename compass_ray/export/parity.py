@@ -93,7 +93,7 @@ def encode_probes(tokenizer: Any) -> list[list[int]]:
 
 
 def compute_logits(model: Any, ids: Sequence[int], device: Any, step: int) -> Iterator[Any]:
-    """Logits float32 (positions, vocabulary) of ``step`` positions of ``ids`` after another, on the CPU."""
+    """Logits float32 (positions, vocabulary) of ``ids`` on the CPU, in slices of ``step`` positions."""
     import torch
 
     row = torch.tensor([list(ids)], device=device)

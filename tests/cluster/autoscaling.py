@@ -12,7 +12,8 @@ from typing import Any
 from ray._private.services import get_node_ip_address
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FakeMultiNodeProvider
 
-from tests.cluster.clusters import Cluster, free_port
+from tests.cluster.clusters import Cluster
+from tests.ports import choose_free_port
 
 _UNUSED: dict[str, Any] = {
     "auth": {},
@@ -59,7 +60,7 @@ def configuration(port: int, *, most: int, idle_minutes: float) -> dict[str, Any
 
 def start(cluster: Cluster, *, most: int, idle_minutes: float) -> None:
     """Start the head, and nothing else."""
-    port = free_port()
+    port = choose_free_port()
     file = cluster.folder / "autoscaling.json"
     file.write_text(json.dumps(configuration(port, most=most, idle_minutes=idle_minutes)))
     environment = {

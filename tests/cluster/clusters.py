@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,8 @@ from typing import Any
 import psutil
 from ray._private.state import GlobalState
 from ray._raylet import GcsClientOptions
+
+from tests.ports import choose_free_port
 
 PATIENCE_SECONDS = 240.0
 _ENVIRONMENT = {
@@ -45,12 +46,6 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = PATIEN
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain for {what}"
         pause.wait(every)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -99,9 +94,9 @@ class Cluster:
         """Start the head."""
         kept = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR")}
         self.environment = {**kept, **_ENVIRONMENT, **(environment or {})}
-        self.dashboard = free_port()
+        self.dashboard = choose_free_port()
         shown = [f"--include-dashboard={str(dashboard).lower()}", f"--dashboard-port={self.dashboard}"]
-        ports = ["--dashboard-agent-listen-port=0", f"--ray-client-server-port={free_port()}"]
+        ports = ["--dashboard-agent-listen-port=0", f"--ray-client-server-port={choose_free_port()}"]
         where = [] if any(option.startswith("--port") for option in options) else ["--port=0"]
         self._start("--head", f"--temp-dir={self.folder}", *where, *shown, *ports, *options)
         wait_until(lambda: bool(self._address()), "the head of a cluster")

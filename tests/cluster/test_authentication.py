@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.clusters import Cluster, free_port, wait_until
+from tests.cluster.clusters import Cluster, wait_until
+from tests.ports import choose_free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 COMMANDS = yaml.safe_load((Path(__file__).parents[2] / "cluster_configs" / "local.yaml").read_text("utf-8"))
@@ -40,7 +41,7 @@ class Guarded(Cluster):
 
     def start_head(self, command: str, home: Path) -> Guarded:
         self.environment = {**_clean(home), **_environment(command), "RAY_USAGE_STATS_ENABLED": "0"}
-        self.dashboard, port = free_port(), free_port()
+        self.dashboard, port = choose_free_port(), choose_free_port()
         options = [word for word in shlex.split(command.partition("ray start")[2]) if "autoscaling-config" not in word]
         options = [re.sub("^--port=6379$", f"--port={port}", word) for word in options]
         own = [
@@ -49,7 +50,7 @@ class Guarded(Cluster):
             "--dashboard-agent-listen-port=0",
             "--num-cpus=1",
         ]
-        self._start(*options, f"--ray-client-server-port={free_port()}", *own)
+        self._start(*options, f"--ray-client-server-port={choose_free_port()}", *own)
         wait_until(lambda: self._address().endswith(f":{port}"), f"the head; its logs are in {self.folder}", seconds=60)
         return self
 

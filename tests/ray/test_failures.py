@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from compass_ray.artifacts import ArtifactError, Identity, LanguagesFailedError,
 from compass_ray.config import RunConfig, with_overrides
 from compass_ray.models.scorer import OptionScores
 from compass_ray.stages import embed, evaluate
+from tests.ports import choose_free_port
 from tests.ray.commands import PATIENCE_SECONDS, command_of, end_when, environment, kill_when
 from tests.unit.fakes import record_contents
 
@@ -148,17 +148,11 @@ def test_a_run_whose_ray_gets_the_signal_too_ends_in_seconds_and_keeps_what_is_c
 
 @pytest.mark.slow
 def test_a_service_whose_ray_gets_the_signal_too_ends_in_seconds(copy: Copy) -> None:
-    run, port = copy(), _free_port()
+    run, port = copy(), choose_free_port()
     ended = end_when(lambda: _answers(port), command_of("serve", run.path, "--port", str(port)), signal.SIGTERM, group=True)
     assert ended.returncode == 128 + signal.SIGTERM
     assert "stopped by SIGTERM" in ended.stderr
     assert not any(word in ended.stderr for word in ("Traceback", "fatal", "Fatal", "Check failed", "ended unexpectedly"))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(port: int) -> bool:

@@ -19,6 +19,7 @@ from ray.serve.handle import DeploymentHandle
 
 from compass_ray.registry import Catalogue
 from compass_ray.serving.inference.backend import GenerationOutput, GenerationRequest, OutputDelta
+from tests.ports import choose_free_port
 
 NAME, PATH = "hang-up", "/v1/chat/completions"
 
@@ -89,9 +90,7 @@ class SmallIngress:
 
 
 def _start(seconds: float) -> tuple[str, int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        host, port = probe.getsockname()
+    host, port = "127.0.0.1", choose_free_port()
     serve.start(http_options=HTTPOptions(host=host, port=port))
     cpus = {"num_cpus": 0.1}
     server = serve.deployment(name="server", max_ongoing_requests=20, ray_actor_options=cpus)(EndlessServer).bind()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from typing import Any
 
 import httpx
 import pytest
+
+from tests.ports import choose_free_port
 
 from .peft_models import generate, load_peft, make_adapter, make_model, make_prompts
 
@@ -72,9 +73,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     _copy_tokenizer(folder / "base")
     for seed in range(2):
         make_adapter(model, folder / f"v{seed}", seed=seed)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = choose_free_port()
     command: list[Any] = [sys.executable, "-c", VLLM, "serve", folder / "base", "--host", "127.0.0.1", "--port", port]
     command += ["--enable-lora", "--lora-modules", f"sw={folder / 'v0'}", "--max-loras", 2, "--dtype", "float32"]
     command += ["--max-model-len", 128, "--max-num-seqs", 8]

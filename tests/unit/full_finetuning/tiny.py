@@ -49,7 +49,8 @@ def main(base: str, out: str, deepspeed: str) -> None:
     from deepspeed import comm
 
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo")
+    rank, workers = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
+    torch.distributed.init_process_group("gloo", init_method=f"file://{out}.rendezvous", rank=rank, world_size=workers)
     config = settings(Path(base), deepspeed=deepspeed)
     with patch.object(lm_head, "slice_positions", lambda vocabulary: 2), sharded(config) as model:
         result = tuning(model, config).run()

@@ -14,7 +14,7 @@ from rich.markup import escape
 from compass_ray.cli import preflight_variants
 from compass_ray.cli.app import app
 from compass_ray.cli.completion import complete_setting
-from compass_ray.cli.experiment_suite import list_entries, open_suite, report_suite, require_run, require_suite, simulate_drift
+from compass_ray.cli.experiment_suite import list_entries, open_suite, report_suite, require_run, require_suite, run_entries
 from compass_ray.cli.options import (
     File,
     Force,
@@ -99,10 +99,11 @@ def experiment(
     where = open_run(require_run(run))
     pinned = preflight_variants.with_pins(read, where)
     watch, say = partial(progress_bars, quiet=json_), _ignore if json_ else _say
-    with redirect_stdout(sys.stderr), preflight_variants.checked_session(pinned, where, until, force or (), quiet=json_):
-        ended = experiments.run_all_variants(pinned, where, force=force or (), until=until, watch=watch, say=say)
+    last = until or (wanted.last_stage if wanted else None)
+    with redirect_stdout(sys.stderr), preflight_variants.checked_session(pinned, where, last, force or (), quiet=json_):
+        ended = experiments.run_all_variants(pinned, where, force=force or (), until=last, watch=watch, say=say)
         if wanted and until is None:
-            ended = simulate_drift(wanted, ended)
+            ended = run_entries(wanted, ended, watch)
     if wanted:
         whole = wanted.read(wanted.page_entries, tree, vary or (), overrides, codes)
         report_suite(wanted, where, whole, ended, json_=json_)

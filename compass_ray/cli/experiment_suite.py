@@ -15,6 +15,7 @@ from compass_ray.cli.output import emit, err, out, print_rows, to_json
 if TYPE_CHECKING:
     from compass_ray.artifacts import RunDir
     from compass_ray.evaluation.experiments import Experiment, VariantAttempt
+    from compass_ray.evaluation.experiments.run_variants import ProgressFactory
     from compass_ray.evaluation.suites import EntryCost, Suite, SuiteEntry
 
 
@@ -32,9 +33,16 @@ class SuiteRequest:
         return self.suite.chosen(self.only, self.preset)
 
     @property
+    def last_stage(self) -> str | None:
+        """The last stage that the entries need; None is every stage."""
+        from compass_ray.evaluation import suites
+
+        return suites.last_stage(self.entries.values())
+
+    @property
     def page_entries(self) -> dict[str, SuiteEntry]:
-        """The entries of the page: all for the preset, and those that are asked for."""
-        shown = {*self.suite.chosen((), self.preset), *self.only}
+        """The entries of the page and of the list: all for the preset, and those that are asked for."""
+        shown = {*self.suite.shown(self.preset), *self.only}
         return {name: entry for name, entry in self.suite.entries.items() if name in shown}
 
     def read(
@@ -139,8 +147,9 @@ def _costs(
 ) -> dict[str, EntryCost]:
     from compass_ray.evaluation import suites
 
-    experiment = request.read(request.entries, load_raw_config(request.preset, config), (), overrides, languages)
-    return suites.estimate_costs(request.suite, request.entries, experiment, request.preset)
+    entries = request.entries if request.only else request.page_entries
+    experiment = request.read(entries, load_raw_config(request.preset, config), (), overrides, languages)
+    return suites.estimate_costs(request.suite, entries, experiment, request.preset)
 
 
 def _as_json(name: str, entry: SuiteEntry, cost: EntryCost) -> dict[str, Any]:
@@ -168,23 +177,22 @@ def _print_lists(entries: Mapping[str, SuiteEntry], found: Mapping[str, Mapping[
         for note in notes:
             out.print(note, markup=False, highlight=False, soft_wrap=True)
     out.print("\nCosts of an entry leave out what entries above it already have.", markup=False, highlight=False)
+    if named := [name for name, entry in entries.items() if entry.on_request]:
+        out.print(f"Only by --only: {', '.join(named)}.", markup=False, highlight=False, soft_wrap=True)
 
 
-def simulate_drift(request: SuiteRequest, ended: Sequence[VariantAttempt]) -> list[VariantAttempt]:
-    """Simulate drift in the first run of the unchanged preset, if an entry asks for it. A failure is one of that run."""
-    from compass_ray import ray_session
+def run_entries(request: SuiteRequest, ended: Sequence[VariantAttempt], watch: ProgressFactory) -> list[VariantAttempt]:
+    """Simulate, and evaluate other benchmarks, as the entries ask, in the first run. A failure is one of that run."""
     from compass_ray.evaluation import suites
     from compass_ray.evaluation.experiments import BASE
 
     first = next((each for each in ended if each.variant.group == BASE), None)
-    if first is None or first.failure or all(entry.kind != "drift" for entry in request.entries.values()):
+    if first is None or first.failure:
         return list(ended)
-    try:
-        suites.run_drift(first.variant.config, first.run)
-    except Exception as error:  # the results of the other entries are written all the same
-        failed = replace(first, failure=f"drift: {ray_session.user_message(error)}")
-        return [failed if each is first else each for each in ended]
-    return list(ended)
+    preset = request.suite.preset(request.preset)
+    failures = suites.run_entries(request.entries, preset, first.variant.config, first.run, watch)
+    failed = replace(first, failure="; ".join(f"{name}: {reason}" for name, reason in failures.items()) or None)
+    return [failed if each is first else each for each in ended]
 
 
 def report_suite(

@@ -13,6 +13,7 @@ from compass_ray.evaluation.simulation.drift.prompt_bank import prepare_prompts,
 from compass_ray.evaluation.simulation.forgetting import ForgettingSettings, simulate_forgetting
 from compass_ray.evaluation.simulation.forgetting.schedule import initial_overlay, variant_overlay
 from compass_ray.evaluation.simulation.forgetting.settings import UpdateVariant
+from compass_ray.evaluation.suites.first_run import find_simulated
 from compass_ray.sources.atlas.facts import subjects
 from tests.ray.in_process import no_workers
 
@@ -58,3 +59,4 @@ def test_versions_are_trained_once_and_the_run_is_unchanged(small: RunConfig, co
         assert simulate_forgetting(config, run, plan) == found
     assert naive.adapter("sw", "v0004").require() == stored, "a version is trained once"
     assert run.simulation("shared", "learning").read_json("results.json")["items"] == found.items
+    assert find_simulated(run) == {"buffers"}

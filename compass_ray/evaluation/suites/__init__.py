@@ -4,9 +4,19 @@
 """
 
 from compass_ray.evaluation.suites.costs import EntryCost, estimate_costs
+from compass_ray.evaluation.suites.first_run import last_stage, run_entries
 from compass_ray.evaluation.suites.page import write_page
-from compass_ray.evaluation.suites.simulation_tables import run_drift
 from compass_ray.evaluation.suites.suite_files import Suite, SuiteEntry, load_suite
 from compass_ray.evaluation.suites.suite_variants import build_experiment
 
-__all__ = ["EntryCost", "Suite", "SuiteEntry", "build_experiment", "estimate_costs", "load_suite", "run_drift", "write_page"]
+__all__ = [
+    "EntryCost",
+    "Suite",
+    "SuiteEntry",
+    "build_experiment",
+    "estimate_costs",
+    "last_stage",
+    "load_suite",
+    "run_entries",
+    "write_page",
+]

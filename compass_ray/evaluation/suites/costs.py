@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from compass_ray.config import RunConfig
 from compass_ray.evaluation.experiments import BASE, Experiment
-from compass_ray.evaluation.suites.suite_files import BY_COMMAND, Suite, SuiteEntry, UnitCost
+from compass_ray.evaluation.suites.first_run import plan_updates, update_config
+from compass_ray.evaluation.suites.suite_files import UPDATES, Suite, SuiteEntry, SuitePreset, UnitCost
 from compass_ray.evaluation.suites.suite_variants import variants_of
+
+_PERIODS = 4
+"""Periods of the paper's scenario, T1 to T4."""
 
 
 @dataclass(frozen=True)
@@ -35,20 +39,37 @@ class EntryCost:
 def estimate_costs(
     suite: Suite, entries: Mapping[str, SuiteEntry], experiment: Experiment, preset: str | None
 ) -> dict[str, EntryCost]:
-    """The cost of each entry, if the entries are run in this order. Simulations and other benchmarks have none.
+    """The cost of each entry, if the entries are run in this order. The drift simulation and other benchmarks have none.
 
     Runs share pool, embeddings and clusters, so the start counts once for each seed.
     """
-    units, done, costs = suite.preset(preset), set[str](), {}
+    units, costs = suite.preset(preset), {}
+    started, trained, simulated = set[str](), set[str](), set[str]()
     for name, entry in entries.items():
-        new = [variant for variant in variants_of(entry, experiment) if variant.name not in done]
-        done |= {variant.name for variant in new}
-        adapters = sum(count_adapters(variant.config) for variant in new)
-        starts = sum(variant.group == BASE for variant in new)
-        known = entry.kind not in (*BY_COMMAND, "drift")
-        cpu, gpu = (_cost(unit, starts, adapters) if known else None for unit in (units.cpu, units.gpu))
+        needed = variants_of(entry, experiment)
+        new = [] if entry.kind in ("drift", *UPDATES) else [each for each in needed if each.name not in trained]
+        starts = {each.name for each in needed if each.group == BASE} - started
+        adapters = sum(count_adapters(each.config) for each in new)
+        if entry.kind in UPDATES:
+            adapters += _count_updates(units, needed[0].config, simulated, entry.kind)
+            simulated.add(entry.kind)
+        started, trained = started | starts, trained | {each.name for each in new}
+        known = entry.kind not in ("drift", "harness")
+        cpu, gpu = (_cost(unit, len(starts), adapters) if known else None for unit in (units.cpu, units.gpu))
         costs[name] = EntryCost(adapters, len(new), cpu, gpu)
     return costs
+
+
+def _count_updates(preset: SuitePreset, config: RunConfig, before: Collection[str], kind: str) -> int:
+    """Versions that are trained for simulated updates of a kind, beside those of the kinds ``before``."""
+    chosen = update_config(config, preset)
+
+    def count(kinds: Collection[str]) -> int:
+        updates = plan_updates(kinds, preset.update_seeds).update_counts(chosen, _PERIODS) if kinds else {}
+        versions = sum(number for variant, number in updates.items() if variant.strategy != "static")
+        return len(chosen.languages) * preset.update_seeds * (versions + bool(kinds))  # and the first version
+
+    return count({*before, kind}) - count(before)
 
 
 def count_adapters(config: RunConfig) -> int:

@@ -21,10 +21,10 @@ from compass_ray.evaluation.experiments import (
     collect_outcomes,
 )
 from compass_ray.evaluation.suites.costs import EntryCost, estimate_costs, format_cost
+from compass_ray.evaluation.suites.first_run_tables import first_run_blocks
 from compass_ray.evaluation.suites.method_scores import MeasuredMean, ScoreReader, languages_of
 from compass_ray.evaluation.suites.paper_comparison import ComparedEntry, ComparedRow, best_rows, compare_entry
-from compass_ray.evaluation.suites.simulation_tables import simulation_blocks
-from compass_ray.evaluation.suites.suite_files import BY_COMMAND, Suite, SuiteEntry
+from compass_ray.evaluation.suites.suite_files import IN_FIRST_RUN, Suite, SuiteEntry
 from compass_ray.report.blocks import Block, CodeBlock, ReportHeader, ReportSection, TableBlock, TextBlock, missing_note
 from compass_ray.report.comparison import format_percent, format_points, includes_zero
 from compass_ray.report.page import PAGE, render
@@ -48,10 +48,11 @@ def write_page(
     reader, languages = ScoreReader(attempts), languages_of(experiment)
     compared = {name: compare_entry(suite, name, reader, preset, languages) for name in entries}
     costs = estimate_costs(suite, entries, experiment, preset)
+    commands = {name: _command(suite, name, preset, folder) for name in entries}
     sections = [
         _overview(entries, compared, costs),
         *(
-            ReportSection(name, entry.title, list(_blocks(entry, compared[name], reader, attempts, languages)))
+            ReportSection(name, entry.title, list(_blocks(entry, compared[name], reader, attempts, languages, commands[name])))
             for name, entry in entries.items()
         ),
         _cost(collect_outcomes(experiment, attempts)),
@@ -113,9 +114,7 @@ def _cost(outcomes: ExperimentOutcomes) -> ReportSection:
 
 
 def _state(entry: SuiteEntry, compared: ComparedEntry) -> str:
-    if entry.kind in BY_COMMAND:
-        return "by a command"
-    if entry.kind in ("contributions", "drift"):
+    if entry.kind in ("contributions", *IN_FIRST_RUN):
         return "see below"
     wanted = [row for row in compared.rows if row.method]
     done = [row for row in wanted if row.ours]
@@ -136,6 +135,7 @@ def _blocks(
     reader: ScoreReader,
     attempts: Sequence[VariantAttempt],
     languages: Sequence[str],
+    command: str,
 ) -> Iterator[Block]:
     yield TextBlock(f"{entry.where}. {entry.shows}")
     if entry.rows and not compared.same_model and entry.kind in ("accuracy", "budgets", "languages"):
@@ -145,15 +145,22 @@ def _blocks(
         yield TextBlock(f"Inconsistent in the paper: {text}", tone="caution")
     for text in entry.limits:
         yield TextBlock(f"Limit of the paper's comparison: {text}")
-    if entry.command:
-        yield CodeBlock("The command that repeats it", entry.command)
+    if entry.on_request:
+        yield CodeBlock("It runs only if it is named", command)
     if entry.kind == "contributions":
         yield from _contributions(attempts)
-    elif entry.kind in (*BY_COMMAND, "drift"):
-        yield from _simulations(entry, attempts)
+    elif entry.kind in IN_FIRST_RUN:
+        yield from _first_run(entry, attempts)
     else:
         yield from _notes(compared.rows, entry.reference)
         yield from _tables(entry, compared, reader, languages)
+
+
+def _command(suite: Suite, name: str, preset: str | None, folder: RunDir) -> str:
+    """The command line that runs one entry."""
+    settings = f"--preset {preset}" if preset else "--config FILE"
+    data = " --set evaluate.harness.data=FOLDER" if suite.entries[name].tasks else ""
+    return f"compass-ray experiment --suite {suite.name} {settings} --run {folder.shown_uri} --only {name}{data}"
 
 
 def _tables(entry: SuiteEntry, compared: ComparedEntry, reader: ScoreReader, languages: Sequence[str]) -> Iterator[Block]:
@@ -264,10 +271,10 @@ def _contributions(attempts: Sequence[VariantAttempt]) -> Iterator[Block]:
     yield from blocks or [missing_note("COMPASS has selected no rows.")]
 
 
-def _simulations(entry: SuiteEntry, attempts: Sequence[VariantAttempt]) -> Iterator[Block]:
-    """What the first run of the unchanged preset has of a simulation."""
+def _first_run(entry: SuiteEntry, attempts: Sequence[VariantAttempt]) -> Iterator[Block]:
+    """What the first run of the unchanged preset has of a simulation, or of other benchmarks."""
     for attempt in [attempt for attempt in attempts if attempt.variant.group == BASE][:1]:
-        yield from simulation_blocks(entry, attempt.variant.config, attempt.run)
+        yield from first_run_blocks(entry, attempt.variant.config, attempt.run)
 
 
 def _sources(reader: RunReader, languages: Sequence[str]) -> Iterator[Block]:

@@ -30,9 +30,11 @@ Kind = Literal[
     "accuracy", "budgets", "languages", "groups", "contributions", "drift", "strategies", "buffers", "sweep", "harness"
 ]  # fmt: skip
 """``accuracy`` and ``budgets`` compare rows in the mean over languages, ``languages`` in each, ``groups`` in related ones.
-``contributions`` shows the sources of added rows, ``drift`` simulates traffic. ``strategies``, ``buffers`` and ``sweep`` show
-simulated updates and ``harness`` other benchmarks, which the entry's command makes."""
-BY_COMMAND = ("strategies", "buffers", "sweep", "harness")
+``contributions`` shows the sources of added rows, ``drift`` simulates traffic. ``strategies``, ``buffers`` and ``sweep`` simulate
+updates, and ``harness`` evaluates other benchmarks."""
+UPDATES = ("strategies", "buffers", "sweep")
+IN_FIRST_RUN = ("drift", *UPDATES, "harness")
+"""Kinds that are made in the first run of the unchanged preset, after its stages."""
 
 
 class UnitCost(ConfigSection):
@@ -53,6 +55,10 @@ class SuitePreset(ConfigSection):
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     methods: tuple[MethodName, ...] = ()
     """Methods in addition to those of the suite."""
+    update_languages: Annotated[int, Field(gt=0)] | None = None
+    """Number of languages, the first ones, in which updates are simulated; all if unset."""
+    update_seeds: Annotated[int, Field(gt=0)] = 1
+    """Seeds of the simulated updates; they start at 0."""
     cpu: UnitCost | None = None
     gpu: UnitCost | None = None
 
@@ -108,8 +114,14 @@ class SuiteEntry(ConfigSection):
     """Presets with the model and benchmark of the entry."""
     any_preset: bool = True
     """Whether it is also set beside runs of other presets."""
-    command: str | None = None
-    """The command that repeats it. RUN is the run of a seed, such as the folder ``seed=0`` of the suite."""
+    on_request: bool = False
+    """Whether it runs only if it is named."""
+    tasks: tuple[str, ...] = ()
+    """Tasks of lm-evaluation-harness, for the kind ``harness``."""
+    methods: tuple[Literal["base"] | MethodName, ...] = ()
+    """Methods that are evaluated on the tasks."""
+    settings: tuple[str, ...] = ()
+    """Changes to the settings of the tasks as ``key=value``."""
 
     @model_validator(mode="after")
     def _rows_fit_the_header(self) -> Self:
@@ -125,8 +137,8 @@ class SuiteEntry(ConfigSection):
 
     @model_validator(mode="after")
     def _kind_has_its_data(self) -> Self:
-        needed = {"languages": self.languages, "data": self.data, "command": self.command}
-        name = {"languages": "languages", "groups": "data", **dict.fromkeys(BY_COMMAND, "command")}.get(self.kind)
+        needed = {"languages": self.languages, "data": self.data, "tasks": self.tasks}
+        name = {"languages": "languages", "groups": "data", "harness": "tasks"}.get(self.kind)
         if name and not needed[name]:
             raise ValueError(f"kind {self.kind} needs {name}")
         return self
@@ -165,8 +177,12 @@ class Suite:
         """What the suite runs with a preset; one seed if it does not name it."""
         return self.config.presets.get(name or "", SuitePreset())
 
+    def shown(self, preset: str | None) -> dict[str, SuiteEntry]:
+        """The entries that belong on the page of a preset."""
+        return {name: entry for name, entry in self.entries.items() if entry.any_preset or preset in entry.presets}
+
     def chosen(self, only: Iterable[str], preset: str | None) -> dict[str, SuiteEntry]:
-        """The entries of these names, or all for a preset if there are none.
+        """The entries of these names, or without names those of a preset that need no request.
 
         Raises:
             ConfigError: no such entry.
@@ -176,7 +192,7 @@ class Suite:
             raise ConfigError(f"the suite {self.name!r} has no entry {unknown[0]!r}; choose some of {', '.join(self.entries)}")
         if names:
             return {name: entry for name, entry in self.entries.items() if name in names}
-        return {name: entry for name, entry in self.entries.items() if entry.any_preset or preset in entry.presets}
+        return {name: entry for name, entry in self.shown(preset).items() if not entry.on_request}
 
 
 def list_suites() -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 from compass_ray.evaluation.experiments import BASE, SECTION, Experiment, Variant, read_experiment
 from compass_ray.evaluation.experiments.validate import check_configurations
 from compass_ray.evaluation.experiments.variants import SEED
-from compass_ray.evaluation.suites.suite_files import BY_COMMAND, Suite, SuiteEntry
+from compass_ray.evaluation.suites.suite_files import IN_FIRST_RUN, Suite, SuiteEntry
 
 _COMPASS = ("compass",)
 
@@ -71,6 +71,7 @@ def _section(
 
 
 def variants_of(entry: SuiteEntry, experiment: Experiment) -> list[Variant]:
-    """The variants of an experiment that an entry needs: by its rows, and the unchanged preset. None if a command makes it."""
+    """The variants of an experiment that an entry needs: by its rows, and the unchanged preset, or only its first run."""
     groups = {BASE, *(row.variant for row in entry.rows if row.method)}
-    return [] if entry.kind in BY_COMMAND else [variant for variant in experiment.variants if variant.group in groups]
+    found = [variant for variant in experiment.variants if variant.group in groups]
+    return found[:1] if entry.kind in IN_FIRST_RUN else found

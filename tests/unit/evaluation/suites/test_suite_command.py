@@ -11,6 +11,10 @@ import pytest
 from compass_ray import pipeline
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import Resources, RunConfig
+from compass_ray.continual.strategies import STRATEGIES
+from compass_ray.evaluation.simulation import drift, forgetting
+from compass_ray.evaluation.simulation.forgetting.settings import REQUIRED_STRATEGIES
+from compass_ray.harness import planned_tasks
 from tests.unit.command_line import Command
 from tests.unit.evaluation.experiments.made_up import fill, first_correct
 
@@ -72,6 +76,50 @@ def test_a_failed_variant_ends_with_1_and_the_page_shows_the_others(suite: Comma
     rows = {row["name"]: row["ours"] for row in json.loads(out)["entries"]["table-2"]["rows"]}
     assert rows["Agglomerative (Ward)"] is None
     assert rows["KMeans"]["interval"]["mean"] == 0.5
+
+
+def test_entries_that_need_a_request_run_only_if_they_are_named(
+    suite: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The drift simulation of Table 11 always runs; updates are simulated, and other tasks evaluated, on request."""
+    made: list[tuple[str, ...]] = []
+    monkeypatch.setattr(drift, "simulate", lambda config, run, code, *_, **__: made.append(("drift", code)))
+    monkeypatch.setattr(drift, "prepare_prompts", lambda config, run, code, plan: None)
+    monkeypatch.setattr(
+        forgetting,
+        "simulate_forgetting",
+        lambda config, run, plan, **_: made.append(("updates", *config.languages, str(plan.seeds), *plan.strategies)),
+    )
+    run = f"--run {tmp_path / 'runs'} {SMALL}"
+    assert suite(f"{run} --only table-11").code == 0
+    assert made == [("drift", "sw"), ("drift", "hi")]
+    made.clear()
+    assert suite(f"{run} --only figure-6").code == 0
+    assert made == [("updates", "sw", "hi", "1", *STRATEGIES)]
+    made.clear()
+    assert suite(f"{run} --only table-12 --only section-d4").code == 0
+    assert made == [("updates", "sw", "hi", "1", *REQUIRED_STRATEGIES)] * 2
+
+
+def test_other_tasks_are_evaluated_with_the_methods_of_the_run(
+    suite: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[dict[str, Any]] = []
+    monkeypatch.setattr(planned_tasks, "plan", lambda config, run, **named: wanted.append(named) or [])
+    monkeypatch.setattr(planned_tasks, "expand_tags", lambda planned: planned)
+    assert suite(f"--run {tmp_path / 'runs'} {SMALL} --only figure-7 --set evaluate.harness.data=/data").code == 0
+    [named] = wanted
+    assert named["tasks"] == ("xnli", "xquad", "mgsm")
+    assert named["methods"] == ["base", "target", "random", "langrank", "langsim", "compass"]
+
+
+def test_tasks_without_rows_are_told_and_the_page_is_written(suite: Command, tmp_path: Path) -> None:
+    code, _, err = suite(f"--run {tmp_path / 'runs'} {SMALL} --only figure-7")
+    assert code == 1
+    assert (
+        "failed: seed=0: figure-7: the rows of xnli have no folder; give --data xnli=FOLDER, or set evaluate.harness.data" in err
+    )
+    assert (tmp_path / "runs/index.html").exists()
 
 
 @pytest.mark.parametrize(

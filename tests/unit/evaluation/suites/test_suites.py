@@ -67,7 +67,7 @@ ENTRIES = {
         "reference": "Own",
     },
     "groups": {"title": "By group", "where": "Figure 2", "shows": "x", "kind": "groups", "data": "languages", "reference": "Own"},
-    "other": {"title": "Drift", "where": "Table 11", "shows": "x", "kind": "sweep", "command": "compass-ray simulate"},
+    "other": {"title": "Drift", "where": "Table 11", "shows": "x", "kind": "sweep", "on_request": True},
 }
 SHARES = {
     "sw": {"zero_shot": 0.25, "target": 0.5, "compass": 0.75},
@@ -134,14 +134,16 @@ def test_an_entry_costs_what_no_earlier_one_has(suite: Suite, experiment: Experi
         "budgets": (2, 2 * 1 * 2),
         "languages": (0, 0),
         "groups": (0, 0),
-        "other": (0, 0),
+        # In two languages: the first version, three updates with naive and ECDA, and 6 x 4 values of which one is the default.
+        "other": (0, 2 * (1 + 3 * 2 + 6 * 4 - 1)),
     }
     assert costs["table"].cpu is not None
     assert (costs["table"].cpu.seconds, costs["table"].cpu.how) == (2 * 60 + 8 * 30, "measured")
     assert costs["table"].gpu is None
     assert costs["budgets"].cpu is not None
     assert costs["budgets"].cpu.seconds == 4 * 30  # its runs share what comes before the first adapter
-    assert costs["other"].cpu is None
+    assert costs["other"].cpu is not None
+    assert costs["other"].cpu.seconds == 60 * 30
 
 
 def test_scores_are_means_over_languages_and_paired(attempts: list[VariantAttempt]) -> None:
@@ -212,7 +214,7 @@ def test_the_page_sets_both_results_side_by_side(
     assert ">+10.0<" in row
     assert ">50.0<" in row  # chance
     assert "62.5 [" in row
-    assert "compass-ray simulate" in text
+    assert f"compass-ray experiment --suite mine --preset {PRESET} --run {tmp_path}/runs --only other" in text
     record = json.loads((tmp_path / "runs/suite.json").read_text("utf-8"))
     assert record.keys() == compared.keys() == suite.entries.keys()
     assert record["table"]["rows"][2]["ours"]["interval"]["mean"] == pytest.approx(0.625)
@@ -237,7 +239,7 @@ Change = Callable[[dict[str, object]], object]
         ("table", lambda e: e.update(columns=[]), "row 'ZS' has 2 values, and the table has 0 columns"),
         ("table", lambda e: e.update(colums=[]), "colums: Extra inputs are not permitted"),
         ("groups", lambda e: e.update(data="table"), "groups.yaml: data 'table' is not an entry with languages"),
-        ("other", lambda e: e.pop("command"), "kind sweep needs command"),
+        ("other", lambda e: e.update(kind="harness"), "kind harness needs tasks"),
         ("languages", lambda e: e.update(languages=["hi", "swa"]), "unknown language 'swa'"),
     ],
 )

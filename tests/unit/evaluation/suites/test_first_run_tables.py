@@ -9,8 +9,9 @@ import pytest
 
 from compass_ray.artifacts import SHARED, Identity, RunDir
 from compass_ray.config import load_run_config
+from compass_ray.continual.strategies import STRATEGIES
 from compass_ray.evaluation.suites import load_suite
-from compass_ray.evaluation.suites.simulation_tables import simulation_blocks
+from compass_ray.evaluation.suites.first_run_tables import first_run_blocks
 from compass_ray.report.blocks import Block, TableBlock, TextBlock
 
 ENTRIES = load_suite("paper").entries
@@ -30,7 +31,7 @@ def _write(run: RunDir, language: str, part: str, content: dict[str, Any]) -> No
 
 
 def _blocks(run: RunDir, name: str) -> list[Block]:
-    return list(simulation_blocks(ENTRIES[name], load_run_config("atlas-test", languages=["sw", "hi"]), run))
+    return list(first_run_blocks(ENTRIES[name], load_run_config("atlas-test", languages=["sw", "hi"]), run))
 
 
 def _table(run: RunDir, name: str) -> TableBlock:
@@ -59,12 +60,12 @@ def test_strategies_buffers_and_sweep_have_their_intervals(run: RunDir) -> None:
     change = {"accuracy": PAIR, "nats": PAIR}
     content = {
         "chance": 0.25,
-        "strategies": {"ecda": {"accuracy": PAIR, "over_naive": PAIR}},
+        "strategies": {name: {"accuracy": PAIR, "over_naive": PAIR} for name in STRATEGIES},
         "after_first_update": {"naive": change, "anchors": {"0.05": change}, "sweep": {"lambda_2": {"beta_0.1": change}}},
     }
     _write(run, SHARED, "learning", content)
     points = ("+10.0 [+5.0, +15.0]", "−2.0 [−4.0, +1.0]")
-    assert _table(run, "figure-6").rows == [("ecda", "10.0", "-2.0", *points)]
+    assert _table(run, "figure-6").rows == [(name, "10.0", "-2.0", *points) for name in STRATEGIES]
     rows = {row[0]: row[1:] for row in _table(run, "table-12").rows}
     assert rows["5%"] == ("−1.6", "+5.2", *points)
     assert rows["0%"] == ("−10.9", "+6.9", "–", "–")

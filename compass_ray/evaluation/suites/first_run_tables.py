@@ -1,6 +1,6 @@
-"""Tables of simulations and of other benchmarks beside the paper's, read from the run of the unchanged preset.
+"""Tables of simulations and of other benchmarks beside the paper's, read from the first run of the unchanged preset.
 
-`run_drift` makes the drift simulation, which trains nothing. The others are made by commands that the entries name.
+`first_run` makes what they show.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import numpy as np
 
 from compass_ray.artifacts import SHARED, Artifact, RunDir
 from compass_ray.config import RunConfig
+from compass_ray.continual.strategies import STRATEGIES
 from compass_ray.core.bootstrap import Interval
+from compass_ray.evaluation.suites.first_run import find_simulated
 from compass_ray.evaluation.suites.suite_files import PaperRow, SuiteEntry
 from compass_ray.report.blocks import Block, TableBlock, TextBlock, missing_note
 from compass_ray.report.comparison import format_percent, format_points
@@ -24,30 +26,17 @@ _PRINTED, _FIXED = "paper, as printed", "fixed threshold"
 """Triggers of the drift simulation: with the paper's reference, and with the default one."""
 
 
-def run_drift(config: RunConfig, run: RunDir) -> None:
-    """Simulate drift in each language of a complete run, unless that is done.
-
-    Raises:
-        ArtifactError: the run has no clusters or guide set yet.
-        ConfigError: the run does not allow a simulation.
-    """
-    from compass_ray.evaluation.simulation import drift
-
-    for code in config.languages:
-        if run.simulation(code, "detection").manifest() is None:
-            drift.simulate(config, run, code, drift.SimulationSettings())
-
-
-def simulation_blocks(entry: SuiteEntry, config: RunConfig, run: RunDir) -> Iterator[Block]:
+def first_run_blocks(entry: SuiteEntry, config: RunConfig, run: RunDir) -> Iterator[Block]:
     """The tables of an entry of kind drift, strategies, buffers, sweep or harness; a note if the run lacks them."""
     if entry.kind == "drift":
         yield from _drift(entry, _results(run.simulation(code, "detection") for code in config.languages))
     elif entry.kind == "harness":
         section = benchmarks.section(RunReader(run), config.languages)
         yield from section.blocks if section else [missing_note("No task of lm-evaluation-harness has been run.")]
+    elif entry.kind in find_simulated(run):
+        yield from _forgetting(entry, run.simulation(SHARED, "learning").read_json(RESULTS))
     else:
-        found = _results([run.simulation(SHARED, "learning")])
-        yield from _forgetting(entry, found[0]) if found else [missing_note("No update has been simulated.")]
+        yield missing_note("No update has been simulated.")
 
 
 def _results(artifacts: Iterable[Artifact]) -> list[Mapping[str, Any]]:
@@ -101,7 +90,7 @@ def _forgetting(entry: SuiteEntry, found: Mapping[str, Any]) -> Iterator[Block]:
     )
     after = found["after_first_update"]
     if entry.kind == "strategies":
-        rows = [(name, *_strategy(each)) for name, each in found["strategies"].items()]
+        rows = [(name, *_strategy(found["strategies"][name])) for name in STRATEGIES]
         yield TableBlock(entry.title, ("strategy", "old", "new", "less naive, old", "less naive, new"), rows, filtered=False)
     elif entry.kind == "buffers":
         header = ("buffer", "paper, old", "paper, new", "here, old", "here, new")

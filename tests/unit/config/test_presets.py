@@ -20,7 +20,7 @@ PAPER: dict[str, tuple[str, int, float, tuple[str, ...]]] = {
     "qwen2.5-7b": ("Qwen/Qwen2.5-7B-Instruct", 16, 1e-4, PLAIN),
 }
 """Model, rank and learning rate as section 4.3 prints them, and the names of all attention and MLP projections."""
-LARGE = [*PAPER, *(f"{name}-commercial" for name in PAPER), "phi-4-mini-prox", "phi-4-mini-paper"]
+LARGE = [*PAPER, *(f"{name}-commercial" for name in PAPER), *(f"{name}-prox" for name in PAPER), "phi-4-mini-paper"]
 
 
 def _text(name: str) -> str:
@@ -193,8 +193,9 @@ def test_transformers_itself_has_the_encoder_s_architecture(name: str) -> None:
     assert kind in CONFIG_MAPPING
 
 
-def test_mmlu_prox_removes_guide_questions_from_the_test_set() -> None:
-    pool = load_run_config("phi-4-mini-prox").pool
+@pytest.mark.parametrize("model", PAPER)
+def test_mmlu_prox_removes_guide_questions_from_the_test_set(model: str) -> None:
+    pool = load_run_config(f"{model}-prox").pool
     assert [(source.path, source.split) for source in (pool.guides, *pool.guides.extra_sources)] == [
         ("li-lab/MMLU-ProX-Lite", "test"),
         ("li-lab/MMLU-ProX", "validation"),

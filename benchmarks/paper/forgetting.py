@@ -35,7 +35,7 @@ from compass_ray.evaluation.simulation.forgetting.results import ForgettingResul
 from compass_ray.evaluation.simulation.forgetting.schedule import initial_overlay, variant_overlay
 from compass_ray.evaluation.simulation.forgetting.settings import REQUIRED_STRATEGIES, UpdateVariant
 from compass_ray.training.continual_state import FISHER
-from compass_ray.training.ecda import load_fisher
+from compass_ray.training.fisher import load_fisher
 
 
 def configuration(arguments: argparse.Namespace) -> RunConfig:

@@ -87,6 +87,10 @@ _SELECTION_SETTINGS = {"corrections", "corrections_share", "corrections_per_key"
 """Settings that the identity of the selection has instead, if they change it."""
 
 
+_FORGETTING_SETTINGS = {"replay", "replay_target", "fisher_rows", "fisher_kind", "fisher_scale"}
+"""Settings that runs made before them lack. Their defaults are not part of the identity."""
+
+
 class UpdateConfig(ConfigSection):
     """The ECDA update and its gate (COMPASS, section 3.3 and appendix D)."""
 
@@ -111,6 +115,19 @@ class UpdateConfig(ConfigSection):
     """Strength of the penalty for changing weights that earlier rows need; 0 turns it off."""
     anchors: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
     """Fraction of the training rows kept as anchors, which an update must not forget."""
+    replay: Literal["anchors", "drawn"] = "anchors"
+    """Earlier rows that ``ecda`` replays: the anchors, or as many rows that each update draws anew from all clusters."""
+    replay_target: Literal["response", "previous"] = "response"
+    """What replayed rows teach: their responses, or what the previous version gives for each of their tokens."""
+    fisher_rows: Literal["anchors", "held_out"] = "anchors"
+    """Rows whose Fisher information ``ecda`` uses: the anchors, or earlier rows that were held out from training.
+
+    Anchors are known by heart, so their gradients are small.
+    """
+    fisher_kind: Literal["empirical", "true"] = "empirical"
+    """Tokens of the Fisher information: those of the responses, or tokens that the model draws itself."""
+    fisher_scale: Literal["none", "trace"] = "none"
+    """Scale of the Fisher information. ``trace`` divides it by its sum, so ``ewc_lambda`` means the same for every model."""
     max_forgetting: Annotated[float, Field(ge=0.0)] = 0.1
     """Maximum rise of the mean loss on anchors, and on held-out rows of the lineage, that the gate accepts; nats per token."""
     schedule_utc: str | None = Field(default=None, serialization_alias="hours")
@@ -152,4 +169,5 @@ class UpdateConfig(ConfigSection):
         >>> UpdateConfig(schedule_utc="22:00-06:00", auto=True).identity() == UpdateConfig().identity()
         True
         """
-        return self.fingerprint_settings(exclude=_SCHEDULE_AND_PROMOTION | _SELECTION_SETTINGS)
+        unchanged = {name for name in _FORGETTING_SETTINGS if getattr(self, name) == type(self).model_fields[name].default}
+        return self.fingerprint_settings(exclude=_SCHEDULE_AND_PROMOTION | _SELECTION_SETTINGS | unchanged)

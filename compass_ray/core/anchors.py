@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compass_ray.core.array_checks import FloatArray, IntArray, as_scores
+from compass_ray.core.rounding import round_to_total
 from compass_ray.core.water_filling import water_fill
 
 SHARE = 0.05
@@ -35,6 +36,25 @@ def choose_anchors(labels: npt.ArrayLike, proto: npt.ArrayLike, *, share: float 
     quota = _quota(counts.astype(np.float64), wanted, dense)
     chosen = [_top(clusters, scores, int(k), int(q)) for k, q in zip(names, quota, strict=True)]
     return np.sort(np.concatenate(chosen))
+
+
+def draw_by_cluster(labels: npt.ArrayLike, count: int, rng: np.random.Generator) -> IntArray:
+    """Positions int64, ascending, of `count` rows drawn among n rows with clusters `labels`, noise being one of them.
+
+    Each cluster gives rows in proportion to its size, by unbiased rounding, so every row is drawn with equal probability. All
+    rows if there are at most `count`.
+
+    >>> rng = np.random.default_rng(0)
+    >>> len(draw_by_cluster([0] * 60 + [1] * 30 + [-1] * 10, 10, rng))
+    10
+    """
+    clusters = np.asarray(labels, dtype=np.int64)
+    if count >= len(clusters):
+        return np.arange(len(clusters))
+    names, sizes = np.unique(clusters, return_counts=True)
+    quota = round_to_total(sizes * count / len(clusters), count, rng=rng)
+    drawn = [rng.choice(np.flatnonzero(clusters == k), q, replace=False) for k, q in zip(names, quota, strict=True)]
+    return np.sort(np.concatenate(drawn)).astype(np.int64)
 
 
 def _quota(counts: FloatArray, wanted: int, dense: float) -> IntArray:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from compass_ray.models.chat_layout import ChatLayout, Message, find_layout, normalize_messages, strip_reasoning
 from compass_ray.models.errors import ModelError
@@ -22,6 +25,15 @@ LossTurns = Literal["all", "last"]
 """Which replies of a conversation have a loss."""
 
 
+class TokenDistributions(NamedTuple):
+    """What another model gives as the next token, for each of k tokens with a loss."""
+
+    token_ids: npt.NDArray[np.int64]
+    """int64[k, m]: its likeliest tokens."""
+    log_probs: npt.NDArray[np.float32]
+    """float32[k, m]: their log-probabilities."""
+
+
 @dataclass(frozen=True)
 class EncodedExample:
     """Token ids of one row, and its labels: the id itself on replies with a loss, otherwise `IGNORE_INDEX`."""
@@ -29,6 +41,8 @@ class EncodedExample:
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
     weight: float = 1.0
+    teacher: TokenDistributions | None = field(default=None, compare=False)
+    """What the row teaches instead of its labels."""
 
     @property
     def prompt_length(self) -> int:

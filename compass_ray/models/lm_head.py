@@ -27,6 +27,9 @@ _PROBE_POSITIONS = 4
 _TOLERANCE = 0.02
 """Difference between two computations of one logit, as a share of the largest: above bfloat16 rounding, below any scale."""
 
+_SMALLEST_REST = 1e-6
+"""Probability that is left for tokens without a given probability, so that its logarithm is finite."""
+
 _log = logging.getLogger(__name__)
 _has_separate_head: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
@@ -79,6 +82,54 @@ def token_log_probs(model: nn.Module, positions: Tensor, targets: Tensor, **inpu
     """
     log_probs, output = _map_logits(model, positions, targets, _log_probabilities, inputs)
     return log_probs, output.past_key_values
+
+
+def distillation_loss(model: nn.Module, positions: Tensor, token_ids: Tensor, log_probs: Tensor, **inputs: Any) -> Tensor:
+    """float32[k] KL divergence, in nats, of the model's next token from a given distribution, with gradient.
+
+    Args:
+        model: as in `token_loss`.
+        positions: int64[k], as in `token_loss`.
+        token_ids: int64[k, m], tokens with a given probability; all others share the rest.
+        log_probs: float32[k, m], their log-probabilities.
+        inputs: the arguments of the model.
+    """
+
+    def diverge(logits: Tensor, indices: Tensor) -> Tensor:
+        given = log_probs[indices]
+        found = logits.gather(1, token_ids[indices]) - logits.logsumexp(1, keepdim=True)
+        given, found = (torch.cat([each, _log_rest(each)], 1) for each in (given, found))
+        return (given.exp() * (given - found)).sum(1)
+
+    losses, _ = _map_logits(model, positions, torch.arange(len(positions), device=positions.device), diverge, inputs)
+    return losses
+
+
+def _log_rest(log_probs: Tensor) -> Tensor:
+    """Logarithm [k, 1] of 1 - the sum of probabilities."""
+    return torch.log1p(-log_probs.exp().sum(1, keepdim=True).clamp_max(1 - _SMALLEST_REST))
+
+
+@torch.no_grad()
+def likeliest_tokens(model: nn.Module, positions: Tensor, count: int, **inputs: Any) -> Tensor:
+    """int64[k, m]: the ``count`` likeliest tokens after each of k positions, or the whole vocabulary if that is smaller."""
+
+    def choose(logits: Tensor, _: Tensor) -> Tensor:
+        return logits.topk(min(count, logits.shape[1]), dim=1).indices
+
+    ids, _ = _map_logits(model, positions, positions, choose, inputs)
+    return ids
+
+
+@torch.no_grad()
+def sample_tokens(model: nn.Module, positions: Tensor, generator: torch.Generator, **inputs: Any) -> Tensor:
+    """int64[k]: one token after each of k positions, drawn from the model."""
+
+    def draw(logits: Tensor, _: Tensor) -> Tensor:
+        return torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
+
+    ids, _ = _map_logits(model, positions, positions, draw, inputs)
+    return ids
 
 
 def _negative_log_likelihood(logits: Tensor, targets: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ from compass_ray.models.scorer import score_items
 from compass_ray.preflight import reduced_model
 from compass_ray.preflight.check_result import CheckContext, CheckResult
 from compass_ray.training.adapter_trainer import AdapterTrainer
-from compass_ray.training.ecda import diagonal_fisher
+from compass_ray.training.fisher import diagonal_fisher
 
 _ROWS = (
     TrainingRow("Which city is the capital of Kenya?", "Nairobi is the capital of Kenya."),

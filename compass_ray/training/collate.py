@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from compass_ray.models.chat_template import IGNORE_INDEX, EncodedExample
-from compass_ray.models.lm_head import token_loss
+from compass_ray.models.lm_head import distillation_loss, token_loss
 from compass_ray.models.token_memory import MOST_TRAINED
 
 _WINDOW = 32
@@ -34,6 +34,8 @@ class Batch:
     """float32, one per row."""
     model_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of the model."""
+    teacher: tuple[Tensor, Tensor] | None = None
+    """Likeliest tokens int64[k, m] and log-probabilities float32[k, m] that another model gives for each response token."""
 
 
 class Batcher(Protocol):
@@ -100,11 +102,33 @@ def collate(examples: Sequence[EncodedExample], pad: int, device: torch.device) 
         targets=torch.from_numpy(labels[rows, columns + 1]).to(device),
         rows=torch.from_numpy(rows).to(device),
         weights=torch.tensor([e.weight for e in examples], dtype=torch.float32, device=device),
+        teacher=join_teachers(examples, device),
     )
 
 
+def join_teachers(examples: Sequence[EncodedExample], device: torch.device) -> tuple[Tensor, Tensor] | None:
+    """What the rows teach instead of their labels, in their order; None if they teach their labels.
+
+    Raises:
+        ValueError: only some of the rows have such distributions.
+    """
+    found = [example.teacher for example in examples if example.teacher is not None]
+    if not found:
+        return None
+    if len(found) < len(examples):
+        raise ValueError(f"{len(found)} of {len(examples)} rows of a batch teach distributions; batch them apart")
+    ids, log_probs = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return torch.from_numpy(ids).to(device), torch.from_numpy(log_probs).to(device)
+
+
 def token_losses(model: Any, batch: Batch) -> Tensor:
-    """float32[k] negative log-likelihood, in nats, of every response token of the batch."""
+    """float32[k] loss, in nats, of every response token of the batch.
+
+    It is the negative log-likelihood, or for a batch with a teacher the KL divergence from that.
+    """
+    if batch.teacher is not None:
+        inputs = {"input_ids": batch.input_ids, "use_cache": False, **batch.model_kwargs}
+        return distillation_loss(model, batch.positions, *batch.teacher, **inputs)
     return token_loss(model, batch.positions, batch.targets, input_ids=batch.input_ids, use_cache=False, **batch.model_kwargs)
 
 

@@ -31,7 +31,7 @@ from compass_ray.core.anchors import choose_anchors
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import EncodedExample, TrainingRow, encode_rows
 from compass_ray.records.allocation import AllocationRecord
-from compass_ray.training.ecda import adapter_fisher, save_fisher
+from compass_ray.training.fisher import adapter_fisher, save_fisher
 
 ANCHORS, FISHER = "anchors.parquet", "fisher.safetensors"
 

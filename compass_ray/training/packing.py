@@ -20,7 +20,7 @@ from compass_ray.models.chat_template import IGNORE_INDEX, EncodedExample
 from compass_ray.models.errors import ModelError
 from compass_ray.models.token_memory import MOST_TRAINED
 from compass_ray.training import packed_attention
-from compass_ray.training.collate import Batch, collate, token_losses
+from compass_ray.training.collate import Batch, collate, join_teachers, token_losses
 
 _MASKED_PACK_TOKENS = 512
 """Maximum tokens of a pack if attention covers the full square of the pack, masked or not.
@@ -58,6 +58,7 @@ class PackedBatcher:
             targets=torch.from_numpy(labels[response]).to(self.device),
             rows=torch.from_numpy(np.repeat(np.arange(len(examples)), lengths)[response]).to(self.device),
             weights=torch.tensor([e.weight for e in examples], dtype=torch.float32, device=self.device),
+            teacher=join_teachers(examples, self.device),
             model_kwargs={
                 "position_ids": torch.from_numpy(starts)[None].to(self.device),
                 **(packed_attention.attention_kwargs(lengths, self.device) if self.uses_packed_attention else {}),

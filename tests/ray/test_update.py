@@ -79,24 +79,28 @@ def test_every_strategy_adds_as_many_rows_and_none_that_is_held_out(copy: Copy, 
         "ewc": (0, len(before.row_ids) - len(held)),
         "random_rehearsal": (anchors, 0),
         "ecda": (anchors, anchors),
+        "ecda, otherwise": (anchors, len(held)),
         "full": (None, None),
     }
+    otherwise = ["replay=drawn", "replay_target=previous", "fisher_rows=held_out", "fisher_kind=true", "fisher_scale=trace"]
     added, own, weights = {}, {}, set()
-    for number, (strategy, looked) in enumerate(looked_back_at.items(), start=2):
-        update = _made(with_overrides(small, [f"update.strategy={strategy}"]), run, window, base, f"v{number:04d}")
+    for number, (name, looked) in enumerate(looked_back_at.items(), start=2):
+        strategy, _, changed = name.partition(", ")
+        settings = [f"update.strategy={strategy}", *(f"update.{each}" for each in otherwise if changed)]
+        update = _made(with_overrides(small, settings), run, window, base, f"v{number:04d}")
         selection, adapter = run.selection(update.version, "sw"), run.adapter("sw", update.version)
-        added[strategy], own[strategy] = _ids(selection, "auxiliary"), _ids(selection, "target")
-        assert not held & {*added[strategy], *own[strategy]}
+        added[name], own[name] = _ids(selection, "auxiliary"), _ids(selection, "target")
+        assert not held & {*added[name], *own[name]}
         history = adapter.read_json("history.json")
         assert (history["strategy"], history.get("rehearsed"), history.get("fisher_rows")) == (strategy, *looked)
-        assert history["rows"] == len(added[strategy]) + len(own[strategy])
+        assert history["rows"] == len(added[name]) + len(own[name])
         assert min(history["seconds"], history["tokens"]) > 0
         assert 0 < run.update("sw", update.version).read_json("gate.json")["retained_rows"] <= len(held)
         weights.add(adapter.read_bytes(WEIGHTS))
-    assert len(weights) == 5
+    assert len(weights) == 6
     more, kept = added.pop("full"), own.pop("full")
     assert len({len(rows) for rows in added.values()}) == 1
-    assert list(own.values()) == [[]] * 4
+    assert list(own.values()) == [[]] * 5
     assert len(more) == len(added["ecda"]) + len(_ids(first, "auxiliary"))
     assert kept == [row for row in _ids(first, "target") if row not in held]
 

@@ -5,15 +5,17 @@ for rehearsal and for the elastic penalty. All strategies that train select the 
 and adapters: no Ray, no run. COMPASS, section 3.3.3 and appendix D.
 """
 
-from compass_ray.continual.strategies.replay import MAX_FISHER_ROWS, ReplayRows, select_replay_rows
-from compass_ray.continual.strategies.table import STRATEGIES, ReplaySource, UpdateStrategy, build_objective
+from compass_ray.continual.strategies.replay import MAX_FISHER_ROWS, EarlierRows, ReplayRows, select_replay_rows
+from compass_ray.continual.strategies.table import STRATEGIES, ReplaySource, UpdateStrategy, build_objective, configured_strategy
 
 __all__ = [
     "MAX_FISHER_ROWS",
     "STRATEGIES",
+    "EarlierRows",
     "ReplayRows",
     "ReplaySource",
     "UpdateStrategy",
     "build_objective",
+    "configured_strategy",
     "select_replay_rows",
 ]

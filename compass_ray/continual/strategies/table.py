@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from compass_ray.adapters.peft_io import read_adapter
 from compass_ray.config import UpdateConfig
 from compass_ray.models.chat_template import EncodedExample
 from compass_ray.training.ecda import EcdaObjective
+from compass_ray.training.fisher import divide_by_trace
 
 
 def build_objective(
@@ -22,11 +23,12 @@ def build_objective(
 
     Without rehearsal rows and Fisher information it is the loss of the new rows alone.
     """
+    fisher = fisher or {}
     return EcdaObjective(
         beta=settings.beta if rehearsed else 0.0,
         ewc_lambda=settings.ewc_lambda if fisher else 0.0,
         anchors=rehearsed,
-        fisher=fisher or {},
+        fisher=divide_by_trace(fisher) if settings.fisher_scale == "trace" else fisher,
         previous=read_adapter(initial).tensors,
     )
 
@@ -38,6 +40,10 @@ class ReplaySource(StrEnum):
     ANCHORS = "anchors"
     RANDOM = "random"
     """As many random rows as there are anchors."""
+    DRAWN = "drawn"
+    """As many rows as there are anchors, drawn from all clusters in proportion to their rows."""
+    HELD_OUT = "held_out"
+    """Rows of the lineage that were held out from training."""
     ALL = "all"
 
 
@@ -62,3 +68,11 @@ STRATEGIES: Mapping[str, UpdateStrategy] = {
     "ecda": UpdateStrategy(rehearse_on=ReplaySource.ANCHORS, elastic_on=ReplaySource.ANCHORS),
 }
 """The strategies by the values of ``update.strategy``."""
+
+
+def configured_strategy(settings: UpdateConfig) -> UpdateStrategy:
+    """The strategy of the settings. ``ecda`` takes the rows that they name."""
+    strategy = STRATEGIES[settings.strategy]
+    if settings.strategy != "ecda":
+        return strategy
+    return replace(strategy, rehearse_on=ReplaySource(settings.replay), elastic_on=ReplaySource(settings.fisher_rows))

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.clustering.versions import TrainedRows
 from compass_ray.config import RunConfig
-from compass_ray.continual.strategies import ReplayRows, ReplaySource, build_objective, select_replay_rows
+from compass_ray.continual.strategies import EarlierRows, ReplayRows, ReplaySource, build_objective, select_replay_rows
 from compass_ray.continual.update.gate_eval import evaluate_gate
 from compass_ray.continual.update.spec import UpdateSpec, adapter_plan, strategy_of, update_settings
 from compass_ray.core.seeds import generator
 from compass_ray.training.adapter_job import AdapterPlan, train_adapter
 from compass_ray.training.continual_state import ANCHORS, FISHER, encode_pool_rows
+from compass_ray.training.distillation import with_teacher
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,7 +69,10 @@ def _train(config: RunConfig, run: RunDir, update: UpdateSpec, plan: AdapterPlan
     replay, started = _replay_rows(config, run, update, plan), time.monotonic()
     fisher = _fisher(config, run, replay, base, before)
     facts = {"rehearsed": len(replay.rehearsed), "fisher_rows": len(replay.fisher), "fisher_seconds": _seconds_since(started)}
-    loss = build_objective(config.update, before, rehearsed=encode_pool_rows(config, run, replay.rehearsed, base), fisher=fisher)
+    rehearsed = encode_pool_rows(config, run, replay.rehearsed, base)
+    if config.update.replay_target == "previous":
+        rehearsed = with_teacher(base, before, rehearsed)
+    loss = build_objective(config.update, before, rehearsed=rehearsed, fisher=fisher)
     plan = replace(plan, history=plan.history.model_copy(update=facts))
     train_adapter(config, run, plan, base, settings=settings, objective=loss, initial=before)
 
@@ -79,16 +83,21 @@ def _seconds_since(started: float) -> float:
 
 def _replay_rows(config: RunConfig, run: RunDir, update: UpdateSpec, plan: AdapterPlan) -> ReplayRows:
     anchors = run.adapter(update.language, update.parent).read_table(ANCHORS)["row_id"].to_pylist()
-    rng = generator(config.seed, "looking back", update.language, update.version)
-    return select_replay_rows(strategy_of(config), anchors, TrainedRows.read(config, plan.previous_selections).trained_ids, rng)
+    rows = TrainedRows.read(config, plan.previous_selections)
+    held_out = [row for row, out in zip(rows.row_ids, rows.held_out, strict=True) if out]
+    earlier = EarlierRows(anchors, rows.trained_ids, rows.clusters[~rows.held_out], held_out)
+    return select_replay_rows(
+        strategy_of(config), earlier, generator(config.seed, "looking back", update.language, update.version)
+    )
 
 
 def _fisher(config: RunConfig, run: RunDir, replay: ReplayRows, base: BaseModel, before: Path) -> Mapping[str, Tensor]:
-    """Fisher information of the adapter; for the anchors it is stored with the adapter."""
-    from compass_ray.training.ecda import adapter_fisher, load_fisher
+    """Fisher information of the adapter; the empirical one of the anchors is stored with the adapter."""
+    from compass_ray.training.fisher import adapter_fisher, load_fisher
 
     if not replay.fisher:
         return {}
-    if strategy_of(config).elastic_on is ReplaySource.ANCHORS:
+    kind = config.update.fisher_kind
+    if strategy_of(config).elastic_on is ReplaySource.ANCHORS and kind == "empirical":
         return load_fisher(before / FISHER)
-    return adapter_fisher(base, before, encode_pool_rows(config, run, replay.fisher, base))
+    return adapter_fisher(base, before, encode_pool_rows(config, run, replay.fisher, base), kind)

@@ -23,7 +23,7 @@ from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import TrainingRow, encode_rows
 from compass_ray.models.errors import ModelError
 from compass_ray.training.adapter_trainer import AdapterTrainer
-from compass_ray.training.ecda import diagonal_fisher
+from compass_ray.training.fisher import diagonal_fisher
 from tests.unit.random_adapters import merged
 
 OUT, INNER, RANK = 6, 8, 2

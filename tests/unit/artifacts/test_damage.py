@@ -25,7 +25,7 @@ from compass_ray.records.evaluations import EvaluationRecord
 from compass_ray.report.explain import explain_row
 from compass_ray.report.run_reader import RunReader
 from compass_ray.row_selection.load import open_pool, open_problems
-from compass_ray.training.ecda import load_fisher
+from compass_ray.training.fisher import load_fisher
 from tests import former_run
 from tests.unit.command_line import Command
 

@@ -21,7 +21,7 @@ from compass_ray.artifacts.write_errors import explain_folder_errors, explain_os
 from compass_ray.config import load_run_config
 from compass_ray.evaluation.experiments.artifact_reuse import reuse_artifact
 from compass_ray.report.selected_rows import write_rows
-from compass_ray.training.ecda import save_fisher
+from compass_ray.training.fisher import save_fisher
 from tests.unit.command_line import Command
 
 IDENTITY = Identity("select", {}, {})

@@ -23,7 +23,7 @@ from compass_ray.models.scorer import score_items
 from compass_ray.models.text_scorer import score_text
 from compass_ray.training.adapter_trainer import AdapterTrainer
 from compass_ray.training.collate import collate
-from compass_ray.training.ecda import diagonal_fisher
+from compass_ray.training.fisher import diagonal_fisher
 from tests.unit.random_adapters import random_adapter
 from tests.unit.tiny_models import make_model, make_tokenizer
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 from compass_ray.adapters.dora import attach
 from compass_ray.config import AdapterConfig
 from compass_ray.models import lm_head
-from compass_ray.models.lm_head import TokenLoss, token_log_probs, token_loss
+from compass_ray.models.lm_head import TokenLoss, likeliest_tokens, sample_tokens, token_log_probs, token_loss
 
 _SHAPE = {
     "vocab_size": 50,
@@ -197,3 +197,21 @@ def test_token_loss() -> None:
     torch.testing.assert_close(found, plain)
     expected = torch.autograd.grad(plain, logits, upstream)
     torch.testing.assert_close(torch.autograd.grad(found, logits, upstream), expected)
+
+
+@pytest.mark.usefixtures("small_slices")
+@pytest.mark.parametrize("family", ["gemma2", "cohere"])
+def test_tokens_are_drawn_and_ranked_by_the_model_s_probabilities(family: str, batch: dict[str, torch.Tensor]) -> None:
+    model = _model(family)
+    with torch.no_grad():
+        expected = model(batch["ids"]).logits.flatten(0, 1)[batch["positions"]].float().softmax(1)
+    ranked = likeliest_tokens(model, batch["positions"], 4, input_ids=batch["ids"], use_cache=False)
+    assert torch.equal(ranked, expected.topk(4, 1).indices)
+    every = likeliest_tokens(model, batch["positions"], 99, input_ids=batch["ids"], use_cache=False)
+    assert every.shape == expected.shape
+    generator, draws = torch.Generator().manual_seed(0), 4_000
+    repeated = batch["positions"][:1].repeat(draws)
+    drawn = sample_tokens(model, repeated, generator, input_ids=batch["ids"], use_cache=False)
+    shares = torch.bincount(drawn, minlength=50) / draws
+    errors = (expected[0] * (1 - expected[0]) / draws).sqrt()
+    assert bool(((shares - expected[0]).abs() <= 5 * errors + 1 / draws).all())

@@ -18,7 +18,8 @@ from compass_ray.models.errors import ModelError
 from compass_ray.training.adapter_trainer import AdapterTrainer
 from compass_ray.training.collate import PaddedBatcher, collate, token_losses
 from compass_ray.training.distributed import SingleProcess
-from compass_ray.training.ecda import EcdaObjective, diagonal_fisher, ewc_penalty, load_fisher, save_fisher
+from compass_ray.training.ecda import EcdaObjective, ewc_penalty
+from compass_ray.training.fisher import diagonal_fisher, load_fisher, save_fisher
 from compass_ray.training.losses import RowLosses
 from compass_ray.training.train_step import AdapterOptimizer
 from tests.unit.random_adapters import random_adapter

@@ -11,11 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compass_ray.config import TrainConfig, UpdateConfig
-from compass_ray.continual.strategies import MAX_FISHER_ROWS, STRATEGIES, ReplayRows, build_objective, select_replay_rows
+from compass_ray.continual.strategies import (
+    MAX_FISHER_ROWS,
+    STRATEGIES,
+    EarlierRows,
+    ReplayRows,
+    build_objective,
+    configured_strategy,
+    select_replay_rows,
+)
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import encode_rows
 from compass_ray.training.adapter_trainer import AdapterTrainer, TrainingRow
-from compass_ray.training.ecda import adapter_fisher
+from compass_ray.training.fisher import adapter_fisher
 from compass_ray.training.train_step import Objective
 from tests.unit.random_adapters import random_adapter
 from tests.unit.tiny_models import base, make_base, tokenizer, train_config
@@ -27,7 +35,8 @@ ANCHORS = ["row-07", "row-03"]
 
 
 def _replay(name: str, rows: list[str], seed: int = 0) -> ReplayRows:
-    return select_replay_rows(STRATEGIES[name], ANCHORS, rows, np.random.default_rng(seed))
+    earlier = EarlierRows(ANCHORS, rows, np.zeros(len(rows), np.int64))
+    return select_replay_rows(STRATEGIES[name], earlier, np.random.default_rng(seed))
 
 
 def test_every_strategy_that_can_be_set_is_in_the_table() -> None:
@@ -61,6 +70,26 @@ def test_random_rehearsal_draws_all_rows_with_equal_probability() -> None:
     drawn = [row for seed in range(2_000) for row in _replay("random_rehearsal", ROWS[:4], seed).rehearsed]
     shares = [drawn.count(row) / 2_000 for row in ROWS[:4]]
     assert shares == pytest.approx([0.5] * 4, abs=0.06)  # five standard errors
+
+
+def test_ecda_takes_the_rows_that_the_settings_name() -> None:
+    strategy = configured_strategy(UpdateConfig(replay="drawn", fisher_rows="held_out"))
+    trained, clusters = [*ROWS[:30], *ROWS[:10]], np.repeat([0, 1, 2], [10, 20, 10])
+    anchors = ROWS[:6]
+    found = select_replay_rows(
+        strategy, EarlierRows(anchors, trained, clusters, ["held-1", "held-0", "held-1"]), np.random.default_rng(0)
+    )
+    assert found.fisher == ("held-1", "held-0")
+    # The second ten are of the first version already, so clusters 0 and 1 have 10 and 20 rows.
+    assert [sum(row in part for row in found.rehearsed) for part in (ROWS[:10], ROWS[10:30])] == [2, 4]
+    other = configured_strategy(UpdateConfig(strategy="ewc", replay="drawn", fisher_rows="held_out"))
+    assert other == STRATEGIES["ewc"]
+
+
+def test_settings_that_runs_lack_are_part_of_the_identity_only_if_they_are_set() -> None:
+    before = UpdateConfig().identity()
+    assert not {"replay", "fisher_rows", "fisher_scale"} & before.keys()
+    assert UpdateConfig(fisher_scale="trace").identity() == before | {"fisher_scale": "trace"}
 
 
 def test_ewc_samples_from_very_many_rows() -> None:

@@ -124,7 +124,7 @@ class UpdateConfig(ConfigSection):
 
     Anchors are known by heart, so their gradients are small.
     """
-    fisher_kind: Literal["empirical", "true"] = "empirical"
+    fisher_kind: Literal["empirical", "sampled"] = "empirical"
     """Tokens of the Fisher information: those of the responses, or tokens that the model draws itself."""
     fisher_scale: Literal["none", "trace"] = "none"
     """Scale of the Fisher information. ``trace`` divides it by its sum, so ``ewc_lambda`` means the same for every model."""

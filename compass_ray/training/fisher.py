@@ -20,7 +20,7 @@ from compass_ray.models.errors import ModelError
 from compass_ray.models.lm_head import sample_tokens
 from compass_ray.training.collate import Batch, collate, token_losses
 
-FisherKind = Literal["empirical", "true"]
+FisherKind = Literal["empirical", "sampled"]
 _SEED = 0
 """Seed of the sampled tokens, so that a repeated computation gives the same numbers."""
 
@@ -31,8 +31,8 @@ def diagonal_fisher(model: nn.Module, examples: Sequence[EncodedExample], kind: 
     The mean over examples of the squared gradient of the example's log-likelihood (summed over its response tokens), by
     parameter name, float32 on the CPU; 0 for layers that text does not use. `attach_for_training` attaches a stored adapter.
 
-    ``empirical`` takes the response as it is. ``true`` replaces each of its tokens by one that the model draws there, so rows
-    that the model knows by heart have information too (Kunstner et al., arXiv 1905.12558).
+    ``empirical`` takes the response as it is. ``sampled`` estimates the true Fisher information: the model draws each token
+    anew, so rows that it knows by heart have information too (Kunstner et al., arXiv 1905.12558).
 
     Raises:
         ModelError: no examples, or no trainable adapter on the model.
@@ -46,7 +46,7 @@ def diagonal_fisher(model: nn.Module, examples: Sequence[EncodedExample], kind: 
     generator = torch.Generator(device).manual_seed(_SEED)
     for example in examples:
         batch = collate([example], 0, device)
-        if kind == "true":
+        if kind == "sampled":
             batch = replace(
                 batch, targets=sample_tokens(model, batch.positions, generator, input_ids=batch.input_ids, use_cache=False)
             )

@@ -82,7 +82,7 @@ def test_every_strategy_adds_as_many_rows_and_none_that_is_held_out(copy: Copy, 
         "ecda, otherwise": (anchors, len(held)),
         "full": (None, None),
     }
-    otherwise = ["replay=drawn", "replay_target=previous", "fisher_rows=held_out", "fisher_kind=true", "fisher_scale=trace"]
+    otherwise = ["replay=drawn", "replay_target=previous", "fisher_rows=held_out", "fisher_kind=sampled", "fisher_scale=trace"]
     added, own, weights = {}, {}, set()
     for number, (name, looked) in enumerate(looked_back_at.items(), start=2):
         strategy, _, changed = name.partition(", ")

@@ -87,7 +87,7 @@ _SELECTION_SETTINGS = {"corrections", "corrections_share", "corrections_per_key"
 """Settings that the identity of the selection has instead, if they change it."""
 
 
-_FORGETTING_SETTINGS = {"replay", "replay_target", "fisher_rows", "fisher_kind", "fisher_scale"}
+_LATER_SETTINGS = {"replay", "replay_target", "fisher_rows", "fisher_kind", "fisher_scale", "old_share"}
 """Settings that runs made before them lack. Their defaults are not part of the identity."""
 
 
@@ -130,6 +130,11 @@ class UpdateConfig(ConfigSection):
     """Scale of the Fisher information. ``trace`` divides it by its sum, so ``ewc_lambda`` means the same for every model."""
     max_forgetting: Annotated[float, Field(ge=0.0)] = 0.1
     """Maximum rise of the mean loss on anchors, and on held-out rows of the lineage, that the gate accepts; nats per token."""
+    old_share: Share | None = None
+    """Share of future prompts that resemble earlier ones. The gate then accepts what lowers the loss on that mix.
+
+    If unset, the gate asks for a lower loss on the window and limits the rise on earlier rows.
+    """
     schedule_utc: str | None = Field(default=None, serialization_alias="hours")
     """Daily time window in UTC in which updates start, for example ``22:00-06:00``; null is any time."""
     auto: bool = Field(default=False, serialization_alias="automatic")
@@ -169,5 +174,5 @@ class UpdateConfig(ConfigSection):
         >>> UpdateConfig(schedule_utc="22:00-06:00", auto=True).identity() == UpdateConfig().identity()
         True
         """
-        unchanged = {name for name in _FORGETTING_SETTINGS if getattr(self, name) == type(self).model_fields[name].default}
+        unchanged = {name for name in _LATER_SETTINGS if getattr(self, name) == type(self).model_fields[name].default}
         return self.fingerprint_settings(exclude=_SCHEDULE_AND_PROMOTION | _SELECTION_SETTINGS | unchanged)

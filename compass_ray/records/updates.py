@@ -46,8 +46,12 @@ class GateLosses(Record):
     corrections_change: Interval | None = None
     max_forgetting: float | None = None
     """As ``update.max_forgetting``."""
+    old_share: float | None = None
+    """As ``update.old_share``."""
+    mix_change: Interval | None = None
+    """Change of the mean loss on the mix with that share of earlier traffic."""
 
-    @field_validator("window_change", "anchors_change", "retained_change", "corrections_change", mode="before")
+    @field_validator("window_change", "anchors_change", "retained_change", "corrections_change", "mix_change", mode="before")
     @classmethod
     def _drop_unmeasured(cls, value: Any) -> Any:
         """None in place of an interval of losses that are no numbers, as of a model that has diverged."""

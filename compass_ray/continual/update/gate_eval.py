@@ -15,7 +15,7 @@ import numpy as np
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.clustering.versions import TrainedRows
 from compass_ray.config import RunConfig
-from compass_ray.continual.update.gate import GateResult, compare_adapters
+from compass_ray.continual.update.gate import RETAINED, GateResult, compare_adapters
 from compass_ray.continual.update.spec import UpdateSpec, parent_selections
 from compass_ray.core.array_checks import FloatArray
 from compass_ray.core.seeds import generator
@@ -61,10 +61,11 @@ def evaluate_gate(config: RunConfig, run: RunDir, update: UpdateSpec, base: Base
         encode(held_out.window),
         {
             "anchors": encode_pool_rows(config, run, anchors, base),
-            "retained": encode(retained_rows(config, run, update)),
+            RETAINED: encode(retained_rows(config, run, update)),
             "corrections": encode(held_out.corrections),
         },
         max_forgetting=config.update.max_forgetting,
+        old_share=config.update.old_share,
         rng=generator(config.seed, "gate", update.language, update.version),
         max_tokens=choose_micro_batch(config.train, config.resources, base),
     )

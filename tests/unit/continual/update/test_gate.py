@@ -14,7 +14,7 @@ from compass_ray.adapters.dora import attach_for_inference
 from compass_ray.adapters.peft_io import read_adapter
 from compass_ray.config import AdapterConfig
 from compass_ray.continual.update.gate import GateResult, LossComparison, compare_adapters
-from compass_ray.core.bootstrap import Interval
+from compass_ray.core.bootstrap import Interval, paired_bootstrap
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import EncodedExample, TrainingRow, encode_rows
 from tests.unit.random_adapters import random_adapter
@@ -44,6 +44,66 @@ def test_accepted_means_better_on_the_window_and_not_much_worse_elsewhere(
     retained_all = all(after - before <= bound for before, after in (anchors, retained))
     assert gate.accepted == (window[1] < window[0] and retained_all)
     assert gate.reason.startswith("accepted" if gate.accepted else "rejected")
+
+
+_changes = st.tuples(st.floats(-2, 2), st.floats(0.001, 1), st.floats(0.001, 1)).map(
+    lambda each: Interval(each[0], each[0] - each[1], each[0] + each[2])
+)
+
+
+@given(_changes, _changes, st.floats(0.01, 0.99))
+def test_with_a_share_of_earlier_traffic_the_mix_decides(window: Interval, retained: Interval, share: float) -> None:
+    """Forgetting that the window outweighs is accepted, and a gain on the window that it does not outweigh is not."""
+    sets = {"retained": LossComparison(1.0, 1.0 + retained.mean, 5, retained)}
+    gate = GateResult(LossComparison(2.0, 2.0 + window.mean, 5, window), sets, 0.0, share)
+    change = gate.mix_change
+    assert change is not None
+    assert change.mean == pytest.approx((1 - share) * window.mean + share * retained.mean)
+    assert gate.accepted == (change.high < 0)
+    assert change.high - change.mean <= (1 - share) * (window.high - window.mean) + share * (retained.high - retained.mean) + 1e-9
+    assert f"with {share:.0%} earlier traffic" in gate.reason
+    assert gate.record("v0001").mix_change == change
+
+
+def test_the_interval_of_the_mix_is_that_of_independent_rows() -> None:
+    rng = np.random.default_rng(0)
+    window, retained = rng.normal(-0.3, 0.5, 400), rng.normal(0.1, 0.2, 100)
+    parts = [paired_bootstrap(each, np.zeros(len(each)), rng=rng) for each in (window, retained)]
+    sets = {"retained": LossComparison(1.0, 1.1, 100, parts[1])}
+    found = GateResult(LossComparison(2.0, 1.7, 400, parts[0]), sets, 0.1, 0.4).mix_change
+    assert found is not None
+    error = ((0.6**2) * window.var() / 400 + (0.4**2) * retained.var() / 100) ** 0.5
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * error, rel=0.1)
+
+
+def test_a_mix_without_earlier_rows_is_rejected() -> None:
+    gate = GateResult(_measured((2.0, 1.0), Interval(-1.0, -1.1, -0.9)), {}, 0.1, 0.5)
+    assert gate.reason.startswith("rejected, not better on the mix: with 50% earlier traffic +nan")
+    assert gate.record("v0001").mix_change is None
+
+
+def test_corrections_keep_their_limit_in_a_mix() -> None:
+    gain, sets = Interval(-1.0, -1.1, -0.9), {"retained": _measured((1.0, 1.0), Interval(0.0, -0.1, 0.1))}
+    worse = {**sets, "corrections": _measured((1.0, 2.0))}
+    assert GateResult(_measured((2.0, 1.0), gain), sets, 0.1, 0.5).accepted
+    assert GateResult(_measured((2.0, 1.0), gain), worse, 0.1, 0.5).forgotten == ["corrections"]
+
+
+def test_a_visible_rise_is_seen_with_the_stated_probability() -> None:
+    rng, rows, deviation = np.random.default_rng(0), 60, 0.4
+    noise = rng.normal(0.0, deviation, rows)
+    shown = LossComparison(1.0, 1.0, rows, paired_bootstrap(noise, np.zeros(rows), rng=rng)).visible_rise
+    error = deviation / rows**0.5
+    assert shown == pytest.approx(2.8 * error, rel=0.2)
+    seen = rng.normal(2.8 * error, error, 20_000) - 1.96 * error > 0
+    assert seen.mean() == pytest.approx(0.8, abs=0.02)
+
+
+def test_too_few_rows_to_see_the_limit_are_told() -> None:
+    gate = GateResult(_measured((2.0, 1.5)), {"retained": _measured((1.0, 1.0), Interval(0.0, -0.5, 0.5))}, 0.1)
+    assert gate.reason.endswith("is seen with probability 0.8, more than the limit of 0.1; raise train.holdout")
+    sure = GateResult(_measured((2.0, 1.5)), {"retained": _measured((1.0, 1.0), Interval(0.0, -0.01, 0.01))}, 0.1)
+    assert sure.reason.endswith("; a rise of 0.014 on retained is seen with probability 0.8")
 
 
 def test_an_increase_that_may_be_chance_does_not_count_as_forgetting() -> None:

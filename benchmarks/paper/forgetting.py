@@ -37,6 +37,17 @@ from compass_ray.evaluation.simulation.forgetting.settings import REQUIRED_STRAT
 from compass_ray.training.continual_state import FISHER
 from compass_ray.training.fisher import load_fisher
 
+VARIANTS = (
+    "replay=drawn",
+    "replay=drawn,beta=1",
+    "replay=drawn,replay_target=previous,beta=1",
+    "fisher_scale=trace,ewc_lambda=100000",
+    "fisher_rows=held_out,fisher_scale=trace,ewc_lambda=100000",
+    "fisher_kind=sampled,fisher_scale=trace,ewc_lambda=100000",
+    "replay=drawn,beta=1,fisher_rows=held_out,fisher_scale=trace,ewc_lambda=100000",
+)
+"""ECDA with one part changed at a time, and with all that may help."""
+
 
 def configuration(arguments: argparse.Namespace) -> RunConfig:
     """The run of the demo, with enough rows for the first adapters to learn their subjects."""
@@ -58,7 +69,14 @@ def plans(arguments: argparse.Namespace) -> dict[str, tuple[Sequence[str], Forge
         sweep = ForgettingSettings(strategies=REQUIRED_STRATEGIES, buffers=(0.0,), lambdas=(2.0,), betas=(0.1,))
         return {"plane": (everything, ForgettingSettings(strategies=REQUIRED_STRATEGIES)), "sweeps": (everything, sweep)}
     return {
-        "plane": (everything, ForgettingSettings(seeds=arguments.seeds)),
+        "plane": (
+            everything,
+            ForgettingSettings(
+                seeds=arguments.seeds,
+                fresh_share=arguments.fresh_share,
+                variants=tuple(UpdateVariant.parse(each) for each in arguments.variants),
+            ),
+        ),
         "buffers": (everything[: arguments.buffers], ForgettingSettings(strategies=REQUIRED_STRATEGIES, buffers=BUFFERS)),
         "sweep": (
             everything[: arguments.sweep],
@@ -102,6 +120,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser(__doc__ or "")
     options.add_argument("--run", type=Path, default=Path("runs/forgetting"), help="folder of the run, continued if it exists")
     options.add_argument("--languages", nargs="+", default=None, help="default: sw hi ru ko (sw with --small)")
+    options.add_argument("--variants", nargs="*", default=VARIANTS, help="settings in update of further variants of ECDA")
+    options.add_argument("--fresh-share", type=float, default=1.0, help="share of a window's prompts about new subjects")
     options.add_argument("--seeds", type=int, default=1, help="seeds of the comparison of strategies; sweeps have one")
     options.add_argument("--buffers", type=int, default=2, help="number of languages in which the buffer size is varied")
     options.add_argument("--sweep", type=int, default=1, help="number of languages in which lambda and beta are swept")
@@ -124,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
     folder = arguments.output or (None if arguments.small else RESULTS)
     if folder is not None:
         _draw(found, folder)
-    names = ("languages", "seeds", "buffers", "sweep", "first_budget", "budget")
+    names = ("languages", "seeds", "buffers", "sweep", "first_budget", "budget", "variants", "fresh_share")
     settings: dict[str, Value] = {name: getattr(arguments, name) for name in names}
     settings |= {"update": config.update.identity(), "window": config.drift.window}
     words = without_run(sys.argv[1:] if argv is None else argv)

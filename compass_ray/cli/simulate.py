@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -56,6 +57,13 @@ Tests = Annotated[bool, typer.Option("--tests", help="Also send test questions a
 Training = Annotated[
     bool, typer.Option("--training", help="Train updates with every strategy and report learning and forgetting.")
 ]
+Variants = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--variant",
+        help="Train ECDA with these settings in update too, for example replay=drawn,beta=1. Can be repeated.",
+    ),
+]
 Sweeps = Annotated[bool, typer.Option("--sweeps", help="With --training, also sweep the buffer size, lambda and beta of ECDA.")]
 
 
@@ -74,6 +82,7 @@ def simulate(
     tests: Tests = False,
     training: Training = False,
     sweeps: Sweeps = False,
+    variant: Variants = None,
     json_: Json = False,
 ) -> None:
     """Simulate traffic drift and report detection rate, delay and false alarms.
@@ -92,8 +101,9 @@ def simulate(
         scenario,
         tests,
     )
-    if training or sweeps:
-        _run_forgetting(settings, where, plan, _forgetting_plan(seeds, fresh_share, scenario, sweeps=sweeps), json_=json_)
+    if training or sweeps or variant:
+        learning = _forgetting_plan(seeds, fresh_share, scenario, variant or (), sweeps=sweeps)
+        _run_forgetting(settings, where, plan, learning, json_=json_)
         return
     plan.validate(settings.drift.window)
     with progress_bars(quiet=json_) as progress:
@@ -115,10 +125,18 @@ def _run_forgetting(
     emit(json_, results.as_json(), lambda: _print_forgetting(where, results))
 
 
-def _forgetting_plan(seeds: int | None, fresh_share: float | None, scenario: str | None, *, sweeps: bool) -> ForgettingSettings:
+def _forgetting_plan(
+    seeds: int | None, fresh_share: float | None, scenario: str | None, variants: Sequence[str], *, sweeps: bool
+) -> ForgettingSettings:
     from compass_ray.evaluation.simulation.forgetting import BETAS, BUFFERS, LAMBDAS, ForgettingSettings
+    from compass_ray.evaluation.simulation.forgetting.settings import UpdateVariant
 
-    plan = ForgettingSettings(1 if seeds is None else seeds, 1.0 if fresh_share is None else fresh_share, scenario=scenario)
+    plan = ForgettingSettings(
+        1 if seeds is None else seeds,
+        1.0 if fresh_share is None else fresh_share,
+        variants=tuple(UpdateVariant.parse(each) for each in variants),
+        scenario=scenario,
+    )
     return replace(plan, buffers=BUFFERS, lambdas=LAMBDAS, betas=BETAS) if sweeps else plan
 
 

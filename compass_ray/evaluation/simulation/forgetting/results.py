@@ -124,7 +124,7 @@ def compute_results(config: RunConfig, run: RunDir, plan: ForgettingSettings) ->
         pairs = [(code, seed) for code in config.languages for seed in range(plan.seeds)]
         return [each for code, seed in pairs for each in gather_evaluations(run, plan, variant, code, seed, updates)]
 
-    by_strategy = {variant.strategy: evaluated(variant, len(periods) - 1) for variant in plan.strategy_variants()}
+    by_strategy = {variant.name: evaluated(variant, len(periods) - 1) for variant in plan.strategy_variants()}
     before = evaluated(UpdateVariant("static"), 1)
 
     def change(variant: UpdateVariant) -> AccuracyChange:

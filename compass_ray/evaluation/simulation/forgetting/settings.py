@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from compass_ray.config import ConfigError, RunConfig
+from compass_ray.config import ConfigError, RunConfig, with_overrides
 from compass_ray.continual.strategies import STRATEGIES
 
 BUFFERS = (0.0, 0.01, 0.05, 0.1, 0.2, 1.0)
@@ -18,6 +18,11 @@ BUFFERS = (0.0, 0.01, 0.05, 0.1, 0.2, 1.0)
 LAMBDAS = (0.1, 1.0, 2.0, 10.0, 100.0, 1000.0)
 BETAS = (0.001, 0.01, 0.1, 0.5)
 """Values of COMPASS, appendix D.4."""
+
+Value = float | str
+"""Value of a setting that a variant changes."""
+_ANY = RunConfig(languages=("sw",))
+"""Checks the settings of a variant."""
 
 REQUIRED_STRATEGIES = ("static", "naive", "ecda")
 """Every strategy is compared with these: no update, plain fine-tuning, and the paper's method."""
@@ -28,12 +33,26 @@ class UpdateVariant:
     """A strategy and its changes to the settings in ``update``."""
 
     strategy: str
-    changes: tuple[tuple[str, float], ...] = ()
+    changes: tuple[tuple[str, Value], ...] = ()
 
     @classmethod
-    def with_settings(cls, config: RunConfig, strategy: str, **settings: float) -> UpdateVariant:
+    def with_settings(cls, config: RunConfig, strategy: str, **settings: Value) -> UpdateVariant:
         """A variant with the settings that differ from the configuration."""
         return cls(strategy, tuple((name, value) for name, value in settings.items() if getattr(config.update, name) != value))
+
+    @classmethod
+    def parse(cls, text: str, strategy: str = "ecda") -> UpdateVariant:
+        """A variant from settings in ``update``, separated by commas.
+
+        Raises:
+            ConfigError: an unknown setting, or an invalid value.
+
+        >>> UpdateVariant.parse("replay=drawn,beta=1").name
+        'ecda-replay-drawn-beta-1'
+        """
+        pairs = [part.strip().partition("=") for part in text.split(",")]
+        checked = with_overrides(_ANY, [f"update.{key}={value}" for key, _, value in pairs]).update
+        return cls(strategy, tuple((key, getattr(checked, key)) for key, _, _ in pairs))
 
     @property
     def name(self) -> str:
@@ -42,12 +61,16 @@ class UpdateVariant:
         >>> UpdateVariant("ecda", (("ewc_lambda", 10.0), ("beta", 0.5))).name
         'ecda-ewc_lambda-10-beta-0.5'
         """
-        return "-".join([self.strategy, *(f"{name}-{value:g}" for name, value in self.changes)])
+        return "-".join([self.strategy, *(f"{name}-{_text(value)}" for name, value in self.changes)])
 
     def apply_to(self, config: RunConfig, seed: int) -> RunConfig:
         """The configuration of the run with this variant and a seed."""
         changed = config.update.model_copy(update={"strategy": self.strategy, **dict(self.changes)})
         return config.model_copy(update={"update": changed, "seed": seed})
+
+
+def _text(value: Value) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 @dataclass(frozen=True)
@@ -59,6 +82,8 @@ class ForgettingSettings:
     fresh_share: float = 1.0
     """Fraction of the prompts of a window that are about its new subjects. Default: all, as in the paper."""
     strategies: Sequence[str] = tuple(STRATEGIES)
+    variants: Sequence[UpdateVariant] = ()
+    """Further variants that are compared with the strategies."""
     buffers: Sequence[float] = ()
     lambdas: Sequence[float] = ()
     betas: Sequence[float] = ()
@@ -81,8 +106,8 @@ class ForgettingSettings:
             raise ConfigError(f"every strategy is compared with {', '.join(REQUIRED_STRATEGIES)}; add {', '.join(missing)}")
 
     def strategy_variants(self) -> list[UpdateVariant]:
-        """The strategies as configured; they make every update."""
-        return [UpdateVariant(name) for name in self.strategies]
+        """The strategies as configured, and the further variants; they make every update."""
+        return [*(UpdateVariant(name) for name in self.strategies), *self.variants]
 
     def buffer_variants(self, config: RunConfig) -> dict[float, UpdateVariant]:
         """ECDA by the share of anchors. Share 0 keeps the configured anchors for the elastic weights but sets ``beta`` to 0."""

@@ -6,9 +6,18 @@ import { t } from "./messages.js";
 
 const HEIGHT = 220;
 const LINE = 14;
+const MIN_ROOM = 62;
 const MIN_SPAN = 120;
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800, 2592000, 31536000];
 const dark = matchMedia("(prefers-color-scheme: dark)");
+
+// Room for the labels of an axis in CSS pixels: as wide as the widest, and never less than in other charts.
+export function labelRoom(u, labels, index) {
+  const { font, ticks, gap } = u.axes[index];
+  u.ctx.font = font[0];
+  const widest = Math.max(0, ...(labels ?? []).map((label) => u.ctx.measureText(label).width / devicePixelRatio));
+  return Math.max(MIN_ROOM, Math.ceil(widest + ticks.size + gap));
+}
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -78,7 +87,7 @@ export class Chart {
       width: this.plot.clientWidth, height: HEIGHT, legend: { show: false }, padding: [null, 32, null, null],
       cursor: { y: false, drag: { x: false, y: false } },
       scales: { x: { range: (u) => timeRange(u.data[0][0], u.data[0].at(-1)) }, y: this.log ? { distr: 3, log: 10 } : { range: (_, low, high) => [0, Math.max(high ?? 0, 1e-9) * 1.1] } },
-      axes: [{ ...axis, incrs: STEPS, space: 60, values: timeLabels }, { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : this.format(tick))) }],
+      axes: [{ ...axis, incrs: STEPS, space: 60, values: timeLabels }, { ...axis, size: labelRoom, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : this.format(tick))) }],
       series: [{}, ...series],
       hooks: { setCursor: [(u) => this.read(u.cursor.idx)], draw: [(u) => this.drawMarks(u)] },
     };

@@ -319,6 +319,12 @@ def test_labels_and_marks_of_a_chart_do_not_overlap(page: Page) -> None:
         f"async () => {{ {charts} return [[[50, 30], 40], [[50, 60], 45], [[], 0]].map(a => charts.freeLine(...a)); }}"
     )
     assert lines == [1, 2, 0]
+    drift = 'const { chart: { drawn } } = await import("/page/drift.js");'
+    rooms = page.evaluate(
+        f"async () => {{ {charts} {drift} return [null, ['0.1 s'], ['1,000,000.00 s']].map((l) => charts.labelRoom(drawn, l, 1)); }}"
+    )
+    assert rooms[:2] == [62, 62]
+    assert rooms[2] > 80
 
 
 def test_a_single_check_has_an_axis_of_minutes(context: BrowserContext, site: Site) -> None:

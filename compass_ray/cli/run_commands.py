@@ -6,6 +6,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.padding import Padding
+from rich.text import Text
 
 from compass_ray.cli import preflight
 from compass_ray.cli.app import app
@@ -117,7 +119,7 @@ def doctor(
 def _print_demo(run: RunDir, config: RunConfig, result: DemoOutcome) -> None:
     out.print("\n[bold]Traffic, drift and updates[/]")
     for line in result.lines:
-        out.print(f"  {line}", markup=False, highlight=False)
+        out.print(Padding(Text(line), (0, 0, 0, 2)))
     if result.replies:
         out.print("\n[bold]Questions to the endpoint[/]")
         print_rows(["language", "question", "adapter", "reply"], [list(asdict(each).values()) for each in result.replies])

@@ -321,7 +321,7 @@ def test_labels_and_marks_of_a_chart_do_not_overlap(page: Page) -> None:
     assert lines == [1, 2, 0]
     drift = 'const { chart: { drawn } } = await import("/page/drift.js");'
     rooms = page.evaluate(
-        f"async () => {{ {charts} {drift} return [null, ['0.1 s'], ['1,000,000.00 s']].map((l) => charts.labelRoom(drawn, l, 1)); }}"
+        f"async () => {{ {charts} {drift} return [null, ['1 s'], ['100,000.00 s']].map((l) => charts.labelRoom(drawn, l, 1)); }}"
     )
     assert rooms[:2] == [62, 62]
     assert rooms[2] > 80

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.padding import Padding
 from rich.text import Text
 
 from compass_ray.cli import preflight
@@ -119,7 +118,9 @@ def doctor(
 def _print_demo(run: RunDir, config: RunConfig, result: DemoOutcome) -> None:
     out.print("\n[bold]Traffic, drift and updates[/]")
     for line in result.lines:
-        out.print(Padding(Text(line), (0, 0, 0, 2)))
+        for part in Text(line).wrap(out, out.width - 2):
+            part.rstrip()
+            out.print(Text("  ") + part)
     if result.replies:
         out.print("\n[bold]Questions to the endpoint[/]")
         print_rows(["language", "question", "adapter", "reply"], [list(asdict(each).values()) for each in result.replies])

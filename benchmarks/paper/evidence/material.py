@@ -40,10 +40,11 @@ ITEMS = pa.schema(
 
 @dataclass(frozen=True)
 class Material:
-    """A folder with ``pool.parquet``, and for each language ``tests`` and ``items``."""
+    """A folder with ``pool.parquet``, and for each language ``tests`` and ``items``; ``guides`` if they are not the kit's."""
 
     folder: Path
     languages: tuple[str, ...]
+    has_guides: bool = False
 
     @property
     def pool(self) -> Path:
@@ -53,6 +54,12 @@ class Material:
     def tests(self, language: str) -> Path:
         """Test items of a language, with the columns of Global-MMLU."""
         return self.folder / "tests" / f"{language}.parquet"
+
+    def guides(self, kit: Path) -> dict[str, str]:
+        """Settings of the guide sets: those of the kit, or files of this material if it has its own."""
+        if self.has_guides:
+            return {"path": str(self.folder / "guides" / "{language}.parquet"), "layout": "global_mmlu"}
+        return {"path": str(kit / "global_mmlu"), "name": "{language}", "split": "dev"}
 
     def items(self, language: str) -> pa.Table:
         """The items of a language (ITEMS), without text, in no order."""
@@ -82,10 +89,13 @@ def bias_settings(protocol: Protocol, size: MaterialSize, seed: int) -> BiasConf
 def make_material(protocol: Protocol, size: MaterialSize, languages: Sequence[str], kit: Path, work: Path) -> Material:
     """Write the material of these target languages, unless it is complete."""
     families = {name: list(parts) for name, parts in protocol.families.items()}
-    key = content_hash(json.dumps([_VERSION, size.model_dump(), list(languages), families]))
-    material = Material(work / f"material-{key[:8]}", tuple(languages))
+    rows = size.model_copy(update={"guide_subjects": "all"}).record()
+    key = content_hash(json.dumps([_VERSION, rows, list(languages), families]))
+    material = Material(work / f"material-{key[:8]}", tuple(languages), size.guide_subjects == "families")
     if not material.is_complete:
         _write(protocol, size, kit, material)
+    if material.has_guides:
+        _write_guides(protocol, kit, material)
     return material
 
 
@@ -185,6 +195,19 @@ def _write_items(material: Material, language: str, chosen: Sequence[Row], where
     items = [{**row, "elsewhere": bool(where.get(row["sample_id"], set()) - {language})} for row in chosen]
     columns = {name: [row[name] for row in items] for name in ITEMS.names}
     pq.write_table(pa.table(columns, schema=ITEMS), material.folder / "items" / f"{language}.parquet")
+
+
+def _write_guides(protocol: Protocol, kit: Path, material: Material) -> None:
+    """Guide prompts about subjects of the families."""
+    (material.folder / "guides").mkdir(exist_ok=True)
+    for language in material.languages:
+        target = material.folder / "guides" / f"{language}.parquet"
+        if target.exists():
+            continue
+        [file] = (kit / "global_mmlu" / language).glob("dev*.parquet")
+        table = pq.read_table(file)
+        kept = [protocol.family_of(subject) is not None for subject in table["subject"].to_pylist()]
+        pq.write_table(table.filter(pa.array(kept)), target)
 
 
 def _hash(name: str) -> str:

@@ -64,6 +64,12 @@ class MaterialSize(ConfigSection):
     thinned_items_per_family: int
     other_items_per_family: int
     text_lines: int
+    guide_subjects: Literal["all", "families"] = "all"
+    """Guide prompts of all subjects, or of those in the families alone: others have neither test items nor rows in the pool."""
+
+    def record(self) -> dict[str, Any]:
+        """The values without defaults that were added later, so that earlier measurements keep their hash."""
+        return self.model_dump(exclude_defaults=True)
 
 
 class EvidenceMethod(ConfigSection):
@@ -228,7 +234,7 @@ class Protocol(ConfigSection):
         """Everything of the protocol that a measurement of a method depends on, as JSON."""
         own = {
             "method": self.method_of(method).method,
-            "material": self.material_of(attempt).model_dump(),
+            "material": self.material_of(attempt).record(),
             "models": dict(self.models_of(attempt)),
         }
         return json.loads(json.dumps(own | self.settings_of(attempt, method)))  # type: ignore[no-any-return]

@@ -159,7 +159,7 @@ class Runner:
             "seed": seed,
             "pool": {
                 "sources": [{"path": str(material.pool), "layout": "own"}],
-                "guides": {"path": str(self.place.kit / "global_mmlu"), "name": "{language}", "split": "dev"},
+                "guides": material.guides(self.place.kit),
                 "tests": {"path": str(material.folder / "tests" / "{language}.parquet"), "layout": "global_mmlu"},
                 "bias": bias.model_dump(mode="json"),
             },
@@ -266,6 +266,7 @@ class Runner:
             chosen.get("cluster"),
             dict(self.protocol.models_of(self.attempt)),
             str(self.material.folder),
+            *(["families"] if self.material.has_guides else []),
         ]
         return f"{content_hash(json.dumps([*parts, self.small], sort_keys=True))[:8]}-s{seed}"
 

@@ -44,7 +44,7 @@ class Material:
 
     folder: Path
     languages: tuple[str, ...]
-    has_guides: bool = False
+    guide_subjects: str = "all"
 
     @property
     def pool(self) -> Path:
@@ -57,9 +57,30 @@ class Material:
 
     def guides(self, kit: Path) -> dict[str, str]:
         """Settings of the guide sets: those of the kit, or files of this material if it has its own."""
-        if self.has_guides:
-            return {"path": str(self.folder / "guides" / "{language}.parquet"), "layout": "global_mmlu"}
+        if self.guide_subjects != "all":
+            return {"path": str(self._own_guides / "{language}.parquet"), "layout": "global_mmlu"}
         return {"path": str(kit / "global_mmlu"), "name": "{language}", "split": "dev"}
+
+    @property
+    def _own_guides(self) -> Path:
+        return self.folder / f"guides-{self.guide_subjects}"
+
+    def write_guides(self, protocol: Protocol, kit: Path) -> None:
+        """Write guide sets of some subjects, unless they are there or are those of the kit."""
+        if self.guide_subjects == "all":
+            return
+        self._own_guides.mkdir(exist_ok=True)
+        for language in self.languages:
+            target = self._own_guides / f"{language}.parquet"
+            if target.exists():
+                continue
+            [file] = (kit / "global_mmlu" / language).glob("dev*.parquet")
+            table, thinned = pq.read_table(file), {*self.record["languages"][language]["thinned"]}
+            kept = [
+                protocol.family_of(subject) is not None and (self.guide_subjects == "families" or subject in thinned)
+                for subject in table["subject"].to_pylist()
+            ]
+            pq.write_table(table.filter(pa.array(kept)), target)
 
     def items(self, language: str) -> pa.Table:
         """The items of a language (ITEMS), without text, in no order."""
@@ -91,11 +112,10 @@ def make_material(protocol: Protocol, size: MaterialSize, languages: Sequence[st
     families = {name: list(parts) for name, parts in protocol.families.items()}
     rows = size.model_copy(update={"guide_subjects": "all"}).record()
     key = content_hash(json.dumps([_VERSION, rows, list(languages), families]))
-    material = Material(work / f"material-{key[:8]}", tuple(languages), size.guide_subjects == "families")
+    material = Material(work / f"material-{key[:8]}", tuple(languages), size.guide_subjects)
     if not material.is_complete:
         _write(protocol, size, kit, material)
-    if material.has_guides:
-        _write_guides(protocol, kit, material)
+    material.write_guides(protocol, kit)
     return material
 
 
@@ -195,19 +215,6 @@ def _write_items(material: Material, language: str, chosen: Sequence[Row], where
     items = [{**row, "elsewhere": bool(where.get(row["sample_id"], set()) - {language})} for row in chosen]
     columns = {name: [row[name] for row in items] for name in ITEMS.names}
     pq.write_table(pa.table(columns, schema=ITEMS), material.folder / "items" / f"{language}.parquet")
-
-
-def _write_guides(protocol: Protocol, kit: Path, material: Material) -> None:
-    """Guide prompts about subjects of the families."""
-    (material.folder / "guides").mkdir(exist_ok=True)
-    for language in material.languages:
-        target = material.folder / "guides" / f"{language}.parquet"
-        if target.exists():
-            continue
-        [file] = (kit / "global_mmlu" / language).glob("dev*.parquet")
-        table = pq.read_table(file)
-        kept = [protocol.family_of(subject) is not None for subject in table["subject"].to_pylist()]
-        pq.write_table(table.filter(pa.array(kept)), target)
 
 
 def _hash(name: str) -> str:

@@ -64,8 +64,12 @@ class MaterialSize(ConfigSection):
     thinned_items_per_family: int
     other_items_per_family: int
     text_lines: int
-    guide_subjects: Literal["all", "families"] = "all"
-    """Guide prompts of all subjects, or of those in the families alone: others have neither test items nor rows in the pool."""
+    guide_subjects: Literal["all", "families", "thinned"] = "all"
+    """Guide prompts of all subjects, of those in the families alone, or of the thinned ones alone.
+
+    Subjects outside the families have neither test items nor rows in the pool. With ``thinned``, users ask about what the own
+    rows lack.
+    """
 
     def record(self) -> dict[str, Any]:
         """The values without defaults that were added later, so that earlier measurements keep their hash."""

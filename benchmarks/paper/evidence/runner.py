@@ -266,7 +266,7 @@ class Runner:
             chosen.get("cluster"),
             dict(self.protocol.models_of(self.attempt)),
             str(self.material.folder),
-            *(["families"] if self.material.has_guides else []),
+            *([] if self.material.guide_subjects == "all" else [self.material.guide_subjects]),
         ]
         return f"{content_hash(json.dumps([*parts, self.small], sort_keys=True))[:8]}-s{seed}"
 

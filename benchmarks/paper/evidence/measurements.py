@@ -89,6 +89,18 @@ class MeasurementStore:
                 )
         return True
 
+    def adopt(self, cell: Cell, expected: Mapping[str, Any]) -> str | None:
+        """Copy the measurement of another try that was made with the same settings; its name, or None if there is none."""
+        for path in sorted(self.folder.glob(f"*/{cell.language}/*-s{cell.seed}.parquet")):
+            footer = read_footer(path)
+            if all(footer.get(name) == value for name, value in expected.items()):
+                origin = f"{path.parents[1].name}/{cell.language}/{path.stem}"
+                _copy_items(path.with_name(ITEMS_FILE), cell.path(self.folder).with_name(ITEMS_FILE))
+                own = {"try": cell.attempt, "language": cell.language, "method": cell.method, "seed": cell.seed}
+                _store(pq.read_table(path, schema=SCORES), cell.path(self.folder), footer | {"cell": own, "copy_of": origin})
+                return origin
+        return None
+
     def write(self, cell: Cell, items: pa.Table, scored: pa.Table, footer: Mapping[str, Any]) -> None:
         """Keep the measurement of a cell: the product's table ``scored`` (schemas.SCORED), and the material's ``items``.
 
@@ -152,6 +164,20 @@ def _check_scored(items: pa.Table, table: pa.Table) -> None:
         )
     if truncated := [name for name, each in zip(ids, cut, strict=True) if each]:
         raise ProtocolError(f"{len(truncated)} items lost the end of a reply, the first {truncated[0]}; raise train.max_tokens")
+
+
+def _copy_items(origin: Path, target: Path) -> None:
+    """Copy the items of a language.
+
+    Raises:
+        ProtocolError: the other try has other items.
+    """
+    items = pq.read_table(origin, schema=ITEMS)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        _store(items, target, {})
+    elif not pq.read_table(target, schema=ITEMS).equals(items):
+        raise ProtocolError(f"{target} has other items than {origin}, whose settings are equal; remove one of the tries")
 
 
 def _store(table: pa.Table, path: Path, footer: Mapping[str, Any]) -> None:

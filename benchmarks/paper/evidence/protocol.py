@@ -98,6 +98,8 @@ class Try(ConfigSection):
     select: Mapping[str, Any] = {}
     train: Mapping[str, Any] = {}
     evaluate: Mapping[str, Any] = {}
+    methods: Mapping[str, EvidenceMethod] = {}
+    """Instead of those of the protocol with the same names."""
 
     @property
     def settings(self) -> Settings:
@@ -186,7 +188,7 @@ class Protocol(ConfigSection):
         Raises:
             ProtocolError: the protocol has no such try or method.
         """
-        own = self.method_of(method)
+        own = self.method_of(attempt, method)
         parts: Sequence[Settings] = (self.settings, self.find_try(attempt).settings, {"select": own.select, "train": own.train})
         merged: dict[str, dict[str, Any]] = {}
         for part in parts:
@@ -210,13 +212,13 @@ class Protocol(ConfigSection):
         """
         return _find("try", attempt, self.tries)
 
-    def method_of(self, name: str) -> EvidenceMethod:
-        """A method by its name.
+    def method_of(self, attempt: str, name: str) -> EvidenceMethod:
+        """A method of a try by its name.
 
         Raises:
-            ProtocolError: the protocol has no such method.
+            ProtocolError: the protocol has no such try or method.
         """
-        return _find("method", name, self.methods)
+        return _find("method", name, {**self.methods, **self.find_try(attempt).methods})
 
     def languages_of(self, attempt: str) -> tuple[str, ...]:
         """Languages in which a try is scored: evaluation languages if its name says so, else development languages.
@@ -237,7 +239,7 @@ class Protocol(ConfigSection):
     def record_of(self, attempt: str, method: str) -> dict[str, Any]:
         """Everything of the protocol that a measurement of a method depends on, as JSON."""
         own = {
-            "method": self.method_of(method).method,
+            "method": self.method_of(attempt, method).method,
             "material": self.material_of(attempt).record(),
             "models": dict(self.models_of(attempt)),
         }

@@ -126,6 +126,9 @@ class Runner:
         with FileLock(f"{folder}.lock"):
             if self.store.is_done(cell, self._expected(cell)):
                 return 0
+            if (adopted := self.store.adopt(cell, self._expected(cell))) is not None:
+                self.say(f"{cell.attempt} {cell.language} {cell.method} seed {cell.seed}: as {adopted}, with equal settings")
+                return 1
             with without_ray():
                 self._measure(cell)
         self.say(f"{cell.attempt} {cell.language} {cell.method} seed {cell.seed}: {time.monotonic() - started:.0f} s")
@@ -183,7 +186,7 @@ class Runner:
 
     def _product(self, method: str) -> str:
         """The method of the product; the base model is scored in a run of ``target``."""
-        return self.protocol.method_of(method).method or "target"
+        return self.protocol.method_of(self.attempt, method).method or "target"
 
     def _is_shared(self, cell: Cell) -> bool:
         """Whether one adapter serves all languages."""

@@ -350,6 +350,45 @@ def test_other_items_or_settings_are_refused(tmp_path: Path) -> None:
     assert read_footer(cell.path(tmp_path))["tokens"] == 19_000
 
 
+def test_tries_share_measurements_with_equal_settings(tmp_path: Path, file: ProtocolFile) -> None:
+    """The oracle of the try ``focused`` draws at random, as a method of its own does in another try."""
+    protocol, store = file.protocol, MeasurementStore(tmp_path)
+    measure(store, Cell("thinned_lr1e-3", "de", "oracle_uniform", 0), 1.0, small=False)
+    measure(store, Cell("thinned_lr1e-3", "de", "oracle", 0), 2.0, small=False)
+    cell = Cell("focused", "de", "oracle", 0)
+    assert protocol.method_of("focused", "oracle") == protocol.method_of("t19k", "oracle_uniform")
+    expected = {"settings": protocol.hash_of("focused", "oracle"), "small": False}
+    assert store.adopt(replace(cell, seed=1), expected) is None
+    assert store.adopt(cell, expected) == "thinned_lr1e-3/de/oracle_uniform-s0"
+    assert store.is_done(cell, expected)
+    found, origin = store.read(cell), store.read(Cell("thinned_lr1e-3", "de", "oracle_uniform", 0))
+    assert found.scores.equals(origin.scores)
+    own = {"cell": {"try": "focused", "language": "de", "method": "oracle", "seed": 0}}
+    assert found.footer == origin.footer | own | {"copy_of": "thinned_lr1e-3/de/oracle_uniform-s0"}
+    assert store.items("focused", "de").equals(store.items("thinned_lr1e-3", "de"))
+    measure(store, Cell("t19k", "ha", "oracle_uniform", 0), 1.0, items=40, small=False, settings=expected["settings"])
+    measure(store, Cell("focused", "ha", "target", 0), 1.0)
+    with pytest.raises(ProtocolError, match="has other items than"):
+        store.adopt(Cell("focused", "ha", "oracle", 0), expected)
+
+
+def test_guide_prompts_are_those_of_the_families_or_of_the_thinned_subjects(tmp_path: Path, file: ProtocolFile) -> None:
+    kit = tmp_path / "kit"
+    (kit / "global_mmlu" / "de").mkdir(parents=True)
+    subjects = ["emoji_food", "emoji_places", "virology", "topic_news"]
+    pq.write_table(pa.table({"subject": subjects}), kit / "global_mmlu" / "de" / "dev-00000-of-00001.parquet")
+    record = {"languages": {"de": {"thinned": ["emoji_food", "virology"]}}}
+    (tmp_path / "material.json").write_text(json.dumps(record), "utf-8")
+    found = {}
+    for chosen in ("families", "thinned"):
+        made = material.Material(tmp_path, ("de",), chosen)
+        made.write_guides(file.protocol, kit)
+        path = Path(made.guides(kit)["path"].replace("{language}", "de"))
+        found[chosen] = pq.read_table(path)["subject"].to_pylist()
+    assert found == {"families": ["emoji_food", "emoji_places", "topic_news"], "thinned": ["emoji_food"]}
+    assert material.Material(tmp_path, ("de",)).guides(kit)["path"] == str(kit / "global_mmlu")
+
+
 def test_what_the_product_says_of_the_items_is_compared_with_the_material(tmp_path: Path) -> None:
     store, cell = MeasurementStore(tmp_path), Cell("t19k", "de", "target", 0)
     with pytest.raises(ProtocolError, match="thinned other subjects than the material says, for 15 items"):

@@ -106,6 +106,7 @@ def test_another_number_of_workers_selects_the_same_rows(adapted: RunDir, small:
     assert _selections(run, small) == _selections(adapted, small)
 
 
+@pytest.mark.slow
 def test_on_s3_the_first_stages_make_the_same_artifacts(adapted: RunDir, small: RunConfig, s3_uri: str) -> None:
     run = RunDir(s3_uri)
     pipeline.run_all(small, run, until="select")

@@ -239,6 +239,7 @@ def test_curl_shaped_body(http: httpx.Client) -> None:
     assert http.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"}).status_code == 200
 
 
+@pytest.mark.slow
 def test_shifted_traffic_through_http_leads_to_a_window_for_an_update(http: httpx.Client, served: Served) -> None:
     monitor = monitor_actor.connect(served.run.uri, served.config)
 

@@ -30,7 +30,9 @@ def _empty(run: RunDir, method: str, language: str) -> None:
     record_contents(selection)
 
 
-@pytest.mark.parametrize("layout", ["pooled", pytest.param("per_language", marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "layout", [pytest.param("pooled", marks=pytest.mark.slow), pytest.param("per_language", marks=pytest.mark.soak)]
+)
 def test_a_language_that_fails_is_reported_and_the_others_end(copy: Copy, adapted: RunDir, small: RunConfig, layout: str) -> None:
     run = copy("adapters", "evaluations", "report")
     _empty(run, "compass", "hi")

@@ -50,7 +50,7 @@ def losses(history: Sequence[EpochRecord]) -> list[tuple[float, float | None]]:
     return [(epoch.train_loss, epoch.validation_loss) for epoch in history]
 
 
-@pytest.mark.parametrize(("deepspeed", "where"), [("zero3", "disk"), ("zero2", "s3")])
+@pytest.mark.parametrize(("deepspeed", "where"), [pytest.param("zero3", "disk", marks=pytest.mark.slow), ("zero2", "s3")])
 def test_cut_off_after_an_epoch_it_ends_with_the_bits_of_an_uninterrupted_one(
     base_folder: Path, tmp_path: Path, request: pytest.FixtureRequest, deepspeed: str, where: str
 ) -> None:

@@ -46,6 +46,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> GroupResults:
     return GroupResults(folder, codes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", process_group_program.SETTINGS)
 def test_a_group_trains_the_adapter_of_one_process(results: GroupResults, name: str) -> None:
     expected = process_group_program.train(name, SingleProcess())
@@ -58,6 +59,7 @@ def test_a_group_trains_the_adapter_of_one_process(results: GroupResults, name: 
             torch.testing.assert_close(found["adapter"][key], expected["adapter"][key], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*process_group_program.SETTINGS, "resumed"])
 def test_every_worker_has_the_same_adapter_bit_for_bit(results: GroupResults, name: str) -> None:
     first, second = results(name)
@@ -65,17 +67,20 @@ def test_every_worker_has_the_same_adapter_bit_for_bit(results: GroupResults, na
     assert all(torch.equal(first["adapter"][key], second["adapter"][key]) for key in first["adapter"])
 
 
+@pytest.mark.slow
 def test_a_resumed_group_gives_the_bits_of_an_uninterrupted_one(results: GroupResults) -> None:
     straight, resumed = results("plain")[0], results("resumed")[0]
     assert resumed["history"] == straight["history"]
     assert all(torch.equal(resumed["adapter"][key], straight["adapter"][key]) for key in straight["adapter"])
 
 
+@pytest.mark.slow
 def test_training_is_single_process_without_a_group_argument(results: GroupResults) -> None:
     found, expected = results("alone")[0], process_group_program.train("plain", SingleProcess())
     assert all(torch.equal(found["adapter"][key], expected["adapter"][key]) for key in expected["adapter"])
 
 
+@pytest.mark.slow
 def test_only_the_first_worker_stores_the_state_and_publishes(results: GroupResults) -> None:
     assert results("calls") == [[1, 2, 3], []]
     assert results("published") == [12, 12]
@@ -83,6 +88,7 @@ def test_only_the_first_worker_stores_the_state_and_publishes(results: GroupResu
     assert {"adapter_model.safetensors", "history.json"} <= {output.path for output in manifest.outputs}
 
 
+@pytest.mark.slow
 def test_workers_at_different_epochs_do_not_start(results: GroupResults) -> None:
     assert (
         results("apart")
@@ -90,12 +96,14 @@ def test_workers_at_different_epochs_do_not_start(results: GroupResults) -> None
     )
 
 
+@pytest.mark.slow
 def test_a_first_worker_that_cannot_write_ends_all_workers(results: GroupResults) -> None:
     first, second = results("failed")
     assert first == "OSError: no space left"
     assert second.startswith("ProcessGroupError: the first worker")
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_ends_the_others(results: GroupResults) -> None:
     assert results.codes == [0, 7]
     assert not (results.folder / "died-1.pt").exists()

@@ -37,17 +37,6 @@ from compass_ray.evaluation.simulation.forgetting.settings import REQUIRED_STRAT
 from compass_ray.training.continual_state import FISHER
 from compass_ray.training.fisher import load_fisher
 
-VARIANTS = (
-    "replay=drawn",
-    "replay=drawn,beta=1",
-    "replay=drawn,replay_target=previous,beta=1",
-    "fisher_scale=trace,ewc_lambda=100000",
-    "fisher_rows=held_out,fisher_scale=trace,ewc_lambda=100000",
-    "fisher_kind=sampled,fisher_scale=trace,ewc_lambda=100000",
-    "replay=drawn,beta=1,fisher_rows=held_out,fisher_scale=trace,ewc_lambda=100000",
-)
-"""ECDA with one part changed at a time, and with all that may help."""
-
 
 def configuration(arguments: argparse.Namespace) -> RunConfig:
     """The run of the demo, with enough rows for the first adapters to learn their subjects."""
@@ -64,7 +53,7 @@ def configuration(arguments: argparse.Namespace) -> RunConfig:
 
 def plans(arguments: argparse.Namespace) -> dict[str, tuple[Sequence[str], ForgettingSettings]]:
     """Languages and settings of each part: the comparison of strategies first, then the sweeps."""
-    everything: Sequence[str] = arguments.languages
+    everything, share = list[str](arguments.languages), float(arguments.fresh_share)
     if arguments.small:
         sweep = ForgettingSettings(strategies=REQUIRED_STRATEGIES, buffers=(0.0,), lambdas=(2.0,), betas=(0.1,))
         return {"plane": (everything, ForgettingSettings(strategies=REQUIRED_STRATEGIES)), "sweeps": (everything, sweep)}
@@ -73,14 +62,17 @@ def plans(arguments: argparse.Namespace) -> dict[str, tuple[Sequence[str], Forge
             everything,
             ForgettingSettings(
                 seeds=arguments.seeds,
-                fresh_share=arguments.fresh_share,
+                fresh_share=share,
                 variants=tuple(UpdateVariant.parse(each) for each in arguments.variants),
             ),
         ),
-        "buffers": (everything[: arguments.buffers], ForgettingSettings(strategies=REQUIRED_STRATEGIES, buffers=BUFFERS)),
+        "buffers": (
+            everything[: arguments.buffers],
+            ForgettingSettings(fresh_share=share, strategies=REQUIRED_STRATEGIES, buffers=BUFFERS),
+        ),
         "sweep": (
             everything[: arguments.sweep],
-            ForgettingSettings(strategies=REQUIRED_STRATEGIES, lambdas=LAMBDAS, betas=BETAS),
+            ForgettingSettings(fresh_share=share, strategies=REQUIRED_STRATEGIES, lambdas=LAMBDAS, betas=BETAS),
         ),
     }
 
@@ -95,10 +87,10 @@ def learn(config: RunConfig, run: RunDir, plan: ForgettingSettings) -> Forgettin
     return compute_results(config, run, plan)
 
 
-def elasticity(config: RunConfig, run: RunDir, language: str) -> dict[str, float]:
+def elasticity(config: RunConfig, run: RunDir, language: str, share: float) -> dict[str, float]:
     """The EWC term in nats at the weights of naive training after its first update: the influence of the elastic weights."""
     first = initial_overlay(run, language, 0)
-    naive = variant_overlay(ForgettingSettings(), first, UpdateVariant("naive"))
+    naive = variant_overlay(ForgettingSettings(fresh_share=share), first, UpdateVariant("naive"))
     before, after = (_tensors(line, language, name) for line, name in ((first, FIRST_VERSION), (naive, version_name(2))))
     with first.adapter(language, FIRST_VERSION).local_folder() as folder:
         fisher = load_fisher(folder / FISHER)
@@ -120,7 +112,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser(__doc__ or "")
     options.add_argument("--run", type=Path, default=Path("runs/forgetting"), help="folder of the run, continued if it exists")
     options.add_argument("--languages", nargs="+", default=None, help="default: sw hi ru ko (sw with --small)")
-    options.add_argument("--variants", nargs="*", default=VARIANTS, help="settings in update of further variants of ECDA")
+    options.add_argument("--variants", nargs="*", default=(), help="settings in update of further variants of ECDA")
     options.add_argument("--fresh-share", type=float, default=1.0, help="share of a window's prompts about new subjects")
     options.add_argument("--seeds", type=int, default=1, help="seeds of the comparison of strategies; sweeps have one")
     options.add_argument("--buffers", type=int, default=2, help="number of languages in which the buffer size is varied")
@@ -140,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
         run = prepare_run(config, Path(scratch) / "run" if arguments.small else arguments.run, SimulationSettings())
         found = {n: learn(config.model_copy(update={"languages": tuple(codes)}), run, p) for n, (codes, p) in parts.items()}
         numbers: dict[str, Value] = {name: _numbers(each) for name, each in found.items()}
-        numbers["elasticity"] = {code: elasticity(config, run, code) for code in config.languages}
+        numbers["elasticity"] = {code: elasticity(config, run, code, arguments.fresh_share) for code in config.languages}
     folder = arguments.output or (None if arguments.small else RESULTS)
     if folder is not None:
         _draw(found, folder)

@@ -97,10 +97,12 @@ def experiment(
     else:
         read = experiments.read_experiment(tree, vary or (), against=against, overrides=overrides, languages=codes)
     where = open_run(require_run(run))
+    if wanted and until is None:
+        wanted.check(read)
     pinned = preflight_variants.with_pins(read, where)
     watch, say = partial(progress_bars, quiet=json_), _ignore if json_ else _say
     last = until or (wanted.last_stage if wanted else None)
-    with redirect_stdout(sys.stderr), preflight_variants.checked_session(pinned, where, last, force or (), quiet=json_):
+    with redirect_stdout(sys.stderr), preflight_variants.checked_session(pinned, where, until, force or (), quiet=json_):
         ended = experiments.run_all_variants(pinned, where, force=force or (), until=last, watch=watch, say=say)
         if wanted and until is None:
             ended = run_entries(wanted, ended, watch)

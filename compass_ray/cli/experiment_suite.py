@@ -37,7 +37,17 @@ class SuiteRequest:
         """The last stage that the entries need; None is every stage."""
         from compass_ray.evaluation import suites
 
-        return suites.last_stage(self.entries.values())
+        return suites.find_last_stage(self.entries.values())
+
+    def check(self, experiment: Experiment) -> None:
+        """Check what the entries need beside the stages, before anything runs.
+
+        Raises:
+            ConfigError: tasks without a folder of rows, without lm-evaluation-harness, or with an invalid setting.
+        """
+        from compass_ray.evaluation import suites
+
+        suites.check_entries(self.entries, experiment.variants[0].config)
 
     @property
     def page_entries(self) -> dict[str, SuiteEntry]:
@@ -178,7 +188,7 @@ def _print_lists(entries: Mapping[str, SuiteEntry], found: Mapping[str, Mapping[
             out.print(note, markup=False, highlight=False, soft_wrap=True)
     out.print("\nCosts of an entry leave out what entries above it already have.", markup=False, highlight=False)
     if named := [name for name, entry in entries.items() if entry.on_request]:
-        out.print(f"Only by --only: {', '.join(named)}.", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"These run only if --only names them: {', '.join(named)}.", markup=False, highlight=False, soft_wrap=True)
 
 
 def run_entries(request: SuiteRequest, ended: Sequence[VariantAttempt], watch: ProgressFactory) -> list[VariantAttempt]:

@@ -87,7 +87,7 @@ def simulate(
 ) -> None:
     """Simulate traffic drift and report detection rate, delay and false alarms.
 
-    Nothing is trained unless --training is given.
+    Nothing is trained unless --training, --sweeps or --variant is given.
     """
     where = open_run(run)
     settings = preflight.with_pins(_resolve_settings(where, preset, config, languages, set_), where)

@@ -116,13 +116,14 @@ class UpdateConfig(ConfigSection):
     anchors: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
     """Fraction of the training rows kept as anchors, which an update must not forget."""
     replay: Literal["anchors", "drawn"] = "anchors"
-    """Earlier rows that ``ecda`` replays: the anchors, or as many rows that each update draws anew from all clusters."""
+    """Earlier rows that ``ecda`` replays: the anchors, or as many new ones for each update, drawn from all clusters."""
     replay_target: Literal["response", "previous"] = "response"
-    """What replayed rows teach: their responses, or what the previous version gives for each of their tokens."""
+    """What replayed rows teach: their responses, or what the previous version gives for each token. Every replay uses it."""
     fisher_rows: Literal["anchors", "held_out"] = "anchors"
     """Rows whose Fisher information ``ecda`` uses: the anchors, or earlier rows that were held out from training.
 
-    Anchors are known by heart, so their gradients are small.
+    Anchors are memorized, so their gradients are small. The gate compares losses on the held-out rows too, so they are then
+    a little too low.
     """
     fisher_kind: Literal["empirical", "sampled"] = "empirical"
     """Tokens of the Fisher information: those of the responses, or tokens that the model draws itself."""
@@ -131,9 +132,10 @@ class UpdateConfig(ConfigSection):
     max_forgetting: Annotated[float, Field(ge=0.0)] = 0.1
     """Maximum rise of the mean loss on anchors, and on held-out rows of the lineage, that the gate accepts; nats per token."""
     old_share: Share | None = None
-    """Share of future prompts that resemble earlier ones. The gate then accepts what lowers the loss on that mix.
+    """Share of future prompts that resemble earlier ones. The gate then accepts what lowers the loss on that mix beyond chance.
 
-    If unset, the gate asks for a lower loss on the window and limits the rise on earlier rows.
+    ``max_forgetting`` then limits corrections alone. If unset, the gate asks for a lower loss on the window and limits the rise
+    on earlier rows.
     """
     schedule_utc: str | None = Field(default=None, serialization_alias="hours")
     """Daily time window in UTC in which updates start, for example ``22:00-06:00``; null is any time."""

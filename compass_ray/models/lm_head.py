@@ -1,4 +1,4 @@
-"""Log-probabilities of given tokens, without all logits of a batch at once.
+"""Log-probabilities, likeliest and drawn tokens, and their losses, without all logits of a batch at once.
 
 The decoder runs on the complete batch. Then the model's own forward pass computes logits from slices of the hidden states at
 wanted positions, in place of its decoder. So a family's softcapping or scaling of logits applies. The first batch of each

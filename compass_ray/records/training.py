@@ -51,3 +51,5 @@ class HistoryRecord(FileRecord):
     fisher_rows: int | None = None
     """Rows that the Fisher information of an update is computed on."""
     fisher_seconds: float | None = None
+    teacher_seconds: float | None = None
+    """To compute what the previous version gives for the rehearsed rows."""

@@ -24,7 +24,7 @@ TOKENS = 64
 """Likeliest tokens whose probability is kept for each token of a reply; all others share the rest."""
 
 
-def with_teacher(base: BaseModel, folder: Path, examples: Sequence[EncodedExample], count: int = TOKENS) -> list[EncodedExample]:
+def add_teacher(base: BaseModel, folder: Path, examples: Sequence[EncodedExample], count: int = TOKENS) -> list[EncodedExample]:
     """The rows with what the adapter in ``folder`` gives for each token of their replies, ``count`` tokens each.
 
     The base model is restored at the end.

@@ -32,7 +32,7 @@ def diagonal_fisher(model: nn.Module, examples: Sequence[EncodedExample], kind: 
     parameter name, float32 on the CPU; 0 for layers that text does not use. `attach_for_training` attaches a stored adapter.
 
     ``empirical`` takes the response as it is. ``sampled`` estimates the true Fisher information: the model draws each token
-    anew, so rows that it knows by heart have information too (Kunstner et al., arXiv 1905.12558).
+    itself, so memorized rows have information too (Kunstner et al., arXiv 1905.12558).
 
     Raises:
         ModelError: no examples, or no trainable adapter on the model.

@@ -7,15 +7,18 @@ items. Texts stay in the working folder; results hold ids only.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.paper.evidence.protocol import MaterialSize, Protocol, ProtocolError
@@ -80,7 +83,9 @@ class Material:
                 protocol.family_of(subject) is not None and (self.guide_subjects == "families" or subject in thinned)
                 for subject in table["subject"].to_pylist()
             ]
-            pq.write_table(table.filter(pa.array(kept)), target)
+            part = target.with_suffix(".part")
+            pq.write_table(table.filter(pa.array(kept)), part)
+            os.replace(part, target)
 
     def items(self, language: str) -> pa.Table:
         """The items of a language (ITEMS), without text, in no order."""
@@ -141,8 +146,37 @@ def _write(protocol: Protocol, size: MaterialSize, kit: Path, material: Material
     (material.folder / "material.json").write_text(json.dumps(record, indent=2), "utf-8")
 
 
+@dataclass(frozen=True)
+class Facts:
+    """Which fact a row of the pool states, and which facts the guide prompts and the thinned items of a language ask for."""
+
+    of_row: Mapping[str, str]
+    guide: frozenset[str]
+    items: frozenset[str]
+
+    def count(self, row_ids: Iterable[str]) -> dict[str, int]:
+        """Number of rows that state a fact of a guide prompt, and a fact of an item, in any language."""
+        found = [self.of_row.get(row_id, "") for row_id in row_ids]
+        return {"guide_facts": sum(each in self.guide for each in found), "item_facts": sum(each in self.items for each in found)}
+
+
+def read_facts(material: Material, kit: Path, language: str) -> Facts:
+    """The facts of a language, by the identifiers of the kit."""
+    [file] = (kit / "global_mmlu" / language).glob("dev*.parquet")
+    guide = pq.read_table(file, columns=["sample_id"])["sample_id"].to_pylist()
+    items = material.items(language).filter(pc.field("thinned"))["sample_id"].to_pylist()
+    rows = {row_id: row["native_id"] for each in _read_rows_by_id(kit).values() for row_id, row in each.items()}
+    return Facts(rows, frozenset(guide), frozenset(items))
+
+
 def _read_rows(kit: Path) -> dict[str, list[Row]]:
     """Training rows of the kit by language, each list sorted by the row_id that the product computes."""
+    return {language: [rows[key] for key in sorted(rows)] for language, rows in _read_rows_by_id(kit).items()}
+
+
+@functools.cache
+def _read_rows_by_id(kit: Path) -> Mapping[str, Mapping[str, Row]]:
+    """Training rows of the kit by language and row_id."""
     [file] = (kit / "aya_dataset" / "data").glob("train-*.parquet")
     texts = pq.read_table(file, columns=["inputs", "targets"])
     prompts, responses = texts["inputs"].to_pylist(), texts["targets"].to_pylist()
@@ -152,7 +186,7 @@ def _read_rows(kit: Path) -> dict[str, list[Row]]:
             text = {"prompt": prompts[row["row"]], "response": responses[row["row"]]}
             row_id = content_hash(row["language"], row["source"], text["prompt"], text["response"])
             found[row["language"]].setdefault(row_id, {**row, **text})
-    return {language: [rows[key] for key in sorted(rows)] for language, rows in found.items()}
+    return found
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,8 @@ def _design(file: ProtocolFile, analysis: Analysis) -> Iterator[Block]:
     )
     measures = [(name, str(each.kind), str(each.better), each.meaning) for name, each in protocol.measures.items()]
     yield TableBlock("Measures", ("measure", "kind", "better", "meaning"), measures, numbers=4, folded=True)
-    rows = [(name, str(each.method), json.dumps({**each.select, **each.train})) for name, each in protocol.methods.items()]
+    methods = {name: protocol.method_of(analysis.scores.attempt, name) for name in protocol.methods}
+    rows = [(name, str(each.method), json.dumps({**each.select, **each.train})) for name, each in methods.items()]
     yield TableBlock("Methods", ("method", "select.methods", "settings"), rows, numbers=3, folded=True)
     for code, reason in analysis.at_chance.items():
         left_out = "is left out of means, intervals and tests; its own differences are shown in the tables by language"

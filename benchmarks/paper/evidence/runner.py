@@ -22,7 +22,7 @@ import numpy as np
 from filelock import FileLock
 
 from benchmarks.paper.evidence.in_process import fit_clusters, load_shared_base, train, without_ray
-from benchmarks.paper.evidence.material import Material, bias_settings, make_material
+from benchmarks.paper.evidence.material import Material, bias_settings, make_material, read_facts
 from benchmarks.paper.evidence.measurements import Cell, MeasurementStore
 from benchmarks.paper.evidence.protocol import (
     SMALL_TOKENS,
@@ -291,6 +291,8 @@ class Runner:
     def _targeting(self, run: RunDir, cell: Cell) -> dict[str, float]:
         """Divergence of the subjects of own and added rows from those of the guide prompts, in bits, and the rows added.
 
+        Also how many added rows state, in another language, a fact that a guide prompt or an item of a thinned subject asks for.
+
         Raises:
             ProtocolError: the language has another number of own rows than the protocol says.
         """
@@ -306,11 +308,13 @@ class Runner:
                 f"remove the folder {self.material.folder} and run again"
             )
         every = Counter(subject[row["row_id"]] for row in selected)
+        facts = read_facts(self.material, self.place.kit, cell.language)
         return {
             "own_rows": own.total(),
             "added_rows": every.total() - own.total(),
             "js_before": _divergence(guide, own),
             "js_after": _divergence(guide, every),
+            **facts.count(row["row_id"] for row in selected if row["role"] != "target"),
         }
 
 

@@ -6,7 +6,7 @@ and adapters: no Ray, no run. COMPASS, section 3.3.3 and appendix D.
 """
 
 from compass_ray.continual.strategies.replay import MAX_FISHER_ROWS, EarlierRows, ReplayRows, select_replay_rows
-from compass_ray.continual.strategies.table import STRATEGIES, ReplaySource, UpdateStrategy, build_objective, configured_strategy
+from compass_ray.continual.strategies.table import STRATEGIES, ReplaySource, UpdateStrategy, build_objective, resolve_strategy
 
 __all__ = [
     "MAX_FISHER_ROWS",
@@ -16,6 +16,6 @@ __all__ = [
     "ReplaySource",
     "UpdateStrategy",
     "build_objective",
-    "configured_strategy",
+    "resolve_strategy",
     "select_replay_rows",
 ]

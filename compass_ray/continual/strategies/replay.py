@@ -66,9 +66,9 @@ def _rows(source: ReplaySource, earlier: EarlierRows, rng: np.random.Generator) 
 
 def _draw(earlier: EarlierRows, rng: np.random.Generator) -> tuple[str, ...]:
     first = {row: i for i, row in reversed(list(enumerate(earlier.trained)))}
-    places = sorted(first.values())
-    drawn = draw_by_cluster(earlier.clusters[places], len(earlier.anchors), rng)
-    return tuple(earlier.trained[places[i]] for i in drawn)
+    indices = sorted(first.values())
+    drawn = draw_by_cluster(earlier.clusters[indices], len(earlier.anchors), rng)
+    return tuple(earlier.trained[indices[i]] for i in drawn)
 
 
 def _sample(rows: Sequence[str], count: int, rng: np.random.Generator) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ STRATEGIES: Mapping[str, UpdateStrategy] = {
 """The strategies by the values of ``update.strategy``."""
 
 
-def configured_strategy(settings: UpdateConfig) -> UpdateStrategy:
+def resolve_strategy(settings: UpdateConfig) -> UpdateStrategy:
     """The strategy of the settings. ``ecda`` takes the rows that they name."""
     strategy = STRATEGIES[settings.strategy]
     if settings.strategy != "ecda":

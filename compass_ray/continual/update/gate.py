@@ -31,6 +31,8 @@ from compass_ray.training.losses import compute_row_losses
 WINDOW, RETAINED = "window", "retained"
 POWER = 0.8
 """Probability with which a rise is seen that counts as visible."""
+_FEWEST_ROWS = 5
+"""Rows below which a bootstrap interval is far too narrow."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ class LossComparison:
 
     @property
     def visible_rise(self) -> float:
-        """The rise in nats that these rows show, at 95% confidence, with probability `POWER`."""
+        """The rise in nats that these rows show, at 95% confidence, with probability `POWER`; infinite for very few rows."""
+        if self.rows < _FEWEST_ROWS:
+            return math.inf
         deviation = (self.change.high - self.change.low) / (2 * norm.ppf(0.975))
         return float((norm.ppf(0.975) + norm.ppf(POWER)) * deviation)
 
@@ -79,11 +83,11 @@ class GateResult:
     def mix_change(self) -> Interval | None:
         """Change of the mean loss on a mix of held-out rows of the window and of earlier versions; None without a mix.
 
-        NaN without earlier rows. The rows of the two sets are independent, so their squared errors add.
+        NaN with very few earlier rows or none. The rows of the two sets are independent, so their squared errors add.
         """
         if self.old_share is None:
             return None
-        if RETAINED not in self.retention:
+        if not self._has_enough_retained_rows:
             return Interval(math.nan, math.nan, math.nan)
         parts = ((1 - self.old_share, self.window.change), (self.old_share, self.retention[RETAINED].change))
         mean = sum(share * change.mean for share, change in parts)
@@ -108,10 +112,16 @@ class GateResult:
         return self.window.after < self.window.before if change is None else change.high < 0.0
 
     @property
+    def _has_enough_retained_rows(self) -> bool:
+        return RETAINED in self.retention and self.retention[RETAINED].rows >= _FEWEST_ROWS
+
+    @property
     def _mix_text(self) -> str:
         change = self.mix_change
         if change is None or self.old_share is None:
             return ""
+        if not self._has_enough_retained_rows:
+            return f"fewer than {_FEWEST_ROWS} held-out rows of earlier versions, so no mix can be judged; "
         return f"with {self.old_share:.0%} earlier traffic {change.mean:+.3f} ({change.low:+.3f} to {change.high:+.3f}); "
 
     @property
@@ -119,10 +129,11 @@ class GateResult:
         """What the held-out rows of earlier versions would show, and what to do if that is less than the limit."""
         if RETAINED not in self.retention:
             return ""
-        visible = self.retention[RETAINED].visible_rise
-        advice = ""
+        visible, advice = self.retention[RETAINED].visible_rise, ""
         if self.old_share is None and visible > self.max_forgetting:
-            advice = f", more than the limit of {self.max_forgetting:g}; raise train.holdout"
+            advice = f", more than the limit of {self.max_forgetting:g}; a first version with a larger train.holdout has more"
+        if math.isinf(visible):
+            return f"; {self.retention[RETAINED].rows} rows on {RETAINED} are too few to see a rise{advice}"
         return f"; a rise of {visible:.3f} on {RETAINED} is seen with probability {POWER:g}{advice}"
 
     def _is_retained(self, losses: LossComparison) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from compass_ray.adapters import lineage
 from compass_ray.artifacts import Artifact, Identity, RunDir
 from compass_ray.config import RunConfig, TrainConfig
-from compass_ray.continual.strategies import UpdateStrategy, configured_strategy
+from compass_ray.continual.strategies import UpdateStrategy, resolve_strategy
 from compass_ray.records.training import HistoryRecord
 from compass_ray.training.adapter_job import AdapterPlan
 
@@ -28,7 +28,7 @@ class UpdateSpec:
 
 def strategy_of(config: RunConfig) -> UpdateStrategy:
     """The configured strategy."""
-    return configured_strategy(config.update)
+    return resolve_strategy(config.update)
 
 
 def update_settings(config: RunConfig) -> TrainConfig:

@@ -22,7 +22,7 @@ from compass_ray.continual.update.spec import UpdateSpec, adapter_plan, strategy
 from compass_ray.core.seeds import generator
 from compass_ray.training.adapter_job import AdapterPlan, train_adapter
 from compass_ray.training.continual_state import ANCHORS, FISHER, encode_pool_rows
-from compass_ray.training.distillation import with_teacher
+from compass_ray.training.distillation import add_teacher
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,9 +69,10 @@ def _train(config: RunConfig, run: RunDir, update: UpdateSpec, plan: AdapterPlan
     replay, started = _replay_rows(config, run, update, plan), time.monotonic()
     fisher = _fisher(config, run, replay, base, before)
     facts = {"rehearsed": len(replay.rehearsed), "fisher_rows": len(replay.fisher), "fisher_seconds": _seconds_since(started)}
-    rehearsed = encode_pool_rows(config, run, replay.rehearsed, base)
-    if config.update.replay_target == "previous":
-        rehearsed = with_teacher(base, before, rehearsed)
+    rehearsed, started = encode_pool_rows(config, run, replay.rehearsed, base), time.monotonic()
+    if config.update.replay_target == "previous" and config.update.beta:
+        rehearsed = add_teacher(base, before, rehearsed)
+        facts["teacher_seconds"] = _seconds_since(started)
     loss = build_objective(config.update, before, rehearsed=rehearsed, fisher=fisher)
     plan = replace(plan, history=plan.history.model_copy(update=facts))
     train_adapter(config, run, plan, base, settings=settings, objective=loss, initial=before)

@@ -4,7 +4,7 @@
 """
 
 from compass_ray.evaluation.suites.costs import EntryCost, estimate_costs
-from compass_ray.evaluation.suites.first_run import last_stage, run_entries
+from compass_ray.evaluation.suites.first_run import check_entries, find_last_stage, run_entries
 from compass_ray.evaluation.suites.page import write_page
 from compass_ray.evaluation.suites.suite_files import Suite, SuiteEntry, load_suite
 from compass_ray.evaluation.suites.suite_variants import build_experiment
@@ -14,8 +14,9 @@ __all__ = [
     "Suite",
     "SuiteEntry",
     "build_experiment",
+    "check_entries",
     "estimate_costs",
-    "last_stage",
+    "find_last_stage",
     "load_suite",
     "run_entries",
     "write_page",

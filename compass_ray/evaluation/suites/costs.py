@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from compass_ray.config import RunConfig
 from compass_ray.evaluation.experiments import BASE, Experiment
-from compass_ray.evaluation.suites.first_run import plan_updates, update_config
+from compass_ray.evaluation.suites.first_run import plan_updates, restrict_languages
 from compass_ray.evaluation.suites.suite_files import UPDATES, Suite, SuiteEntry, SuitePreset, UnitCost
 from compass_ray.evaluation.suites.suite_variants import variants_of
 
@@ -53,8 +53,8 @@ def estimate_costs(
         if entry.kind in UPDATES:
             adapters += _count_updates(units, needed[0].config, simulated, entry.kind)
             simulated.add(entry.kind)
-        started, trained = started | starts, trained | {each.name for each in new}
         known = entry.kind not in ("drift", "harness")
+        started, trained = started | (starts if known else set()), trained | {each.name for each in new}
         cpu, gpu = (_cost(unit, len(starts), adapters) if known else None for unit in (units.cpu, units.gpu))
         costs[name] = EntryCost(adapters, len(new), cpu, gpu)
     return costs
@@ -62,7 +62,7 @@ def estimate_costs(
 
 def _count_updates(preset: SuitePreset, config: RunConfig, before: Collection[str], kind: str) -> int:
     """Versions that are trained for simulated updates of a kind, beside those of the kinds ``before``."""
-    chosen = update_config(config, preset)
+    chosen = restrict_languages(config, preset)
 
     def count(kinds: Collection[str]) -> int:
         updates = plan_updates(kinds, preset.update_seeds).update_counts(chosen, _PERIODS) if kinds else {}

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 
 from compass_ray import ray_session
 from compass_ray.artifacts import SHARED, RunDir
-from compass_ray.config import RunConfig, with_overrides
+from compass_ray.config import ConfigError, RunConfig, with_overrides
 from compass_ray.continual.strategies import STRATEGIES
 from compass_ray.evaluation.experiments.run_variants import ProgressFactory
 from compass_ray.evaluation.simulation.forgetting import BETAS, BUFFERS, LAMBDAS, ForgettingSettings
@@ -19,12 +19,12 @@ from compass_ray.evaluation.suites.suite_files import IN_FIRST_RUN, UPDATES, Sui
 from compass_ray.progress import Progress, silent
 
 
-def last_stage(entries: Iterable[SuiteEntry]) -> str | None:
+def find_last_stage(entries: Iterable[SuiteEntry]) -> str | None:
     """The last stage that the entries need: the clusters if all are simulations, else None, which is every stage."""
     return "cluster" if all(entry.kind in ("drift", *UPDATES) for entry in entries) else None
 
 
-def update_config(config: RunConfig, preset: SuitePreset) -> RunConfig:
+def restrict_languages(config: RunConfig, preset: SuitePreset) -> RunConfig:
     """The configuration with the languages in which updates are simulated."""
     return config.model_copy(update={"languages": config.languages[: preset.update_languages]})
 
@@ -39,6 +39,22 @@ def plan_updates(kinds: Iterable[str], seeds: int) -> ForgettingSettings:
         lambdas=LAMBDAS if "sweep" in wanted else (),
         betas=BETAS if "sweep" in wanted else (),
     )
+
+
+def check_entries(entries: Mapping[str, SuiteEntry], config: RunConfig) -> None:
+    """Check that tasks can be evaluated, before anything is trained.
+
+    Raises:
+        ConfigError: tasks without a folder of rows or without lm-evaluation-harness, or an invalid setting of an entry.
+    """
+    for name, entry in entries.items():
+        if entry.kind != "harness":
+            continue
+        from compass_ray.harness.layouts import harness_folder
+
+        harness_folder()
+        if with_overrides(config, entry.settings).evaluate.harness.data is None:
+            raise ConfigError(f"{name} needs the rows of {', '.join(entry.tasks)}; add --set evaluate.harness.data=FOLDER")
 
 
 def run_entries(
@@ -85,7 +101,7 @@ def _simulate_updates(entry: SuiteEntry, preset: SuitePreset, config: RunConfig,
     """Train missing versions. One file has the results of all kinds, so it is written again with those that it had."""
     from compass_ray.evaluation.simulation import drift, forgetting
 
-    chosen = update_config(config, preset)
+    chosen = restrict_languages(config, preset)
     for code in chosen.languages:
         drift.prepare_prompts(chosen, run, code, drift.SimulationSettings())
     plan = plan_updates({entry.kind, *find_simulated(run)}, preset.update_seeds)
@@ -93,9 +109,10 @@ def _simulate_updates(entry: SuiteEntry, preset: SuitePreset, config: RunConfig,
 
 
 def find_simulated(run: RunDir) -> set[str]:
-    """Kinds of simulated updates with results in a run."""
+    """Kinds of simulated updates with results in a run, for windows of new subjects alone."""
     artifact = run.simulation(SHARED, "learning")
-    if artifact.manifest() is None:
+    manifest = artifact.manifest()
+    if manifest is None or manifest.config.get("fresh_share", 1.0) != 1.0:
         return set()
     found = artifact.read_json("results.json")
     after = found["after_first_update"]

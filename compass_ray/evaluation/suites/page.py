@@ -146,7 +146,7 @@ def _blocks(
     for text in entry.limits:
         yield TextBlock(f"Limit of the paper's comparison: {text}")
     if entry.on_request:
-        yield CodeBlock("It runs only if it is named", command)
+        yield CodeBlock("It runs only if it is named. Add the other options of this page's command.", command)
     if entry.kind == "contributions":
         yield from _contributions(attempts)
     elif entry.kind in IN_FIRST_RUN:

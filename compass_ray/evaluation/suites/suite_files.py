@@ -137,10 +137,9 @@ class SuiteEntry(ConfigSection):
 
     @model_validator(mode="after")
     def _kind_has_its_data(self) -> Self:
-        needed = {"languages": self.languages, "data": self.data, "tasks": self.tasks}
-        name = {"languages": "languages", "groups": "data", "harness": "tasks"}.get(self.kind)
-        if name and not needed[name]:
-            raise ValueError(f"kind {self.kind} needs {name}")
+        names = {"languages": ("languages",), "groups": ("data",), "harness": ("tasks", "methods")}.get(self.kind, ())
+        if missing := [name for name in names if not getattr(self, name)]:
+            raise ValueError(f"kind {self.kind} needs {' and '.join(missing)}")
         return self
 
     def column_for(self, preset: str | None) -> int:

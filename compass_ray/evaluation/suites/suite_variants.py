@@ -45,7 +45,10 @@ def build_experiment(
     chosen = suite.preset(preset)
     methods = tuple(dict.fromkeys((*suite.config.methods, *chosen.methods)))
     found: dict[str, Variant] = {}
-    for section in _sections(entries, methods, seeds or chosen.seeds):
+    wanted = list(seeds or chosen.seeds)
+    if all(entry.kind in IN_FIRST_RUN for entry in entries.values()):
+        wanted = wanted[:1]
+    for section in _sections(entries, methods, wanted):
         read = read_experiment({**tree, SECTION: section}, overrides=overrides, languages=languages)
         found |= {variant.name: variant for variant in read.variants if variant.name not in found}
     check_configurations({name: variant.config for name, variant in found.items()})

@@ -17,7 +17,7 @@ from compass_ray.models import lm_head
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import TokenDistributions, TrainingRow, encode_rows
 from compass_ray.training.collate import collate, token_losses
-from compass_ray.training.distillation import with_teacher
+from compass_ray.training.distillation import add_teacher
 from compass_ray.training.packing import PackedBatcher
 from tests.unit.random_adapters import random_adapter
 
@@ -50,7 +50,7 @@ def test_the_loss_is_the_divergence_from_the_previous_adapter(
 ) -> None:
     """With the whole vocabulary it is torch's; with few tokens all others are one."""
     monkeypatch.setattr(lm_head, "slice_positions", lambda vocabulary: slice_size)
-    examples = with_teacher(base, folders[0], encode_rows(base.tokenizer, ROWS, 64), count)
+    examples = add_teacher(base, folders[0], encode_rows(base.tokenizer, ROWS, 64), count)
     with attach_for_training(base.model, read_adapter(folders[1])):
         losses = token_losses(base.model, collate(examples, 0, base.device))
     parts = []
@@ -67,19 +67,21 @@ def test_the_loss_is_the_divergence_from_the_previous_adapter(
 
 
 def test_the_previous_adapter_itself_has_no_loss_and_no_gradient(base: BaseModel, folders: list[Path]) -> None:
-    examples = with_teacher(base, folders[0], encode_rows(base.tokenizer, ROWS, 64))
+    examples = add_teacher(base, folders[0], encode_rows(base.tokenizer, ROWS, 64))
     batch = collate(examples, 0, base.device)
-    largest = []
+    largest, sums = [], []
     for folder in folders:
         with attach_for_training(base.model, read_adapter(folder)) as adapter:
             loss = token_losses(base.model, batch).sum()
             loss.backward()
+            sums.append(loss.item())
             largest.append(max(float(p.grad.abs().max()) for p in adapter.parameters().values() if p.grad is not None))
     assert largest[0] < 1e-3 * largest[1]
+    assert abs(sums[0]) < 1e-3 * sums[1]
 
 
 def test_packed_rows_have_the_losses_of_padded_ones(base: BaseModel, folders: list[Path]) -> None:
-    examples = with_teacher(base, folders[0], encode_rows(base.tokenizer, ROWS, 64))
+    examples = add_teacher(base, folders[0], encode_rows(base.tokenizer, ROWS, 64))
     with attach_for_training(base.model, read_adapter(folders[1])):
         alone = torch.cat([token_losses(base.model, collate([each], 0, base.device)) for each in examples])
         packed = PackedBatcher(512, base.device).pack(examples)

@@ -28,12 +28,18 @@ _STYLES = {
 }
 
 
+_MARKERS = "ov*XhpdH8"
+"""Of variants without a style of their own."""
+
+
 @with_style
 def plot_plane(found: ForgettingResults) -> Figure:
     """Plot accuracy on old subjects (x) and new subjects (y) of every strategy over all updates."""
     figure, axes = new_figure(6.2, 4.6)
+    others = [name for name in found.strategies if name not in _STYLES]
+    styles = _STYLES | {name: MethodStyle(OTHER_STYLE.colour, _MARKERS[i % len(_MARKERS)]) for i, name in enumerate(others)}
     for name, each in found.strategies.items():
-        style = _STYLES.get(name, OTHER_STYLE)
+        style = styles[name]
         x, y = 100 * each.accuracy.old.mean, 100 * each.accuracy.new.mean
         axes.errorbar(
             [x], [y], xerr=_error_bars(each.over_naive.old), yerr=_error_bars(each.over_naive.new),

@@ -50,9 +50,13 @@ class UpdateVariant:
         >>> UpdateVariant.parse("replay=drawn,beta=1").name
         'ecda-replay-drawn-beta-1'
         """
-        pairs = [part.strip().partition("=") for part in text.split(",")]
+        pairs = [[part.strip() for part in each.partition("=")] for each in text.split(",")]
         checked = with_overrides(_ANY, [f"update.{key}={value}" for key, _, value in pairs]).update
-        return cls(strategy, tuple((key, getattr(checked, key)) for key, _, _ in pairs))
+        changes = [(name, getattr(checked, name)) for name in (checked.present_name(key) for key, _, _ in pairs)]
+        for name, value in changes:
+            if name == "strategy" or not isinstance(value, (float, int, str)):
+                raise ConfigError(f"update.{name}={value} is no variant of {strategy}; vary numbers and choices of update")
+        return cls(strategy, tuple(changes))
 
     @property
     def name(self) -> str:

@@ -17,7 +17,7 @@ from compass_ray.continual.strategies import (
     EarlierRows,
     ReplayRows,
     build_objective,
-    configured_strategy,
+    resolve_strategy,
     select_replay_rows,
 )
 from compass_ray.models.base_model import BaseModel
@@ -73,7 +73,7 @@ def test_random_rehearsal_draws_all_rows_with_equal_probability() -> None:
 
 
 def test_ecda_takes_the_rows_that_the_settings_name() -> None:
-    strategy = configured_strategy(UpdateConfig(replay="drawn", fisher_rows="held_out"))
+    strategy = resolve_strategy(UpdateConfig(replay="drawn", fisher_rows="held_out"))
     trained, clusters = [*ROWS[:30], *ROWS[:10]], np.repeat([0, 1, 2], [10, 20, 10])
     anchors = ROWS[:6]
     found = select_replay_rows(
@@ -82,7 +82,7 @@ def test_ecda_takes_the_rows_that_the_settings_name() -> None:
     assert found.fisher == ("held-1", "held-0")
     # The second ten are of the first version already, so clusters 0 and 1 have 10 and 20 rows.
     assert [sum(row in part for row in found.rehearsed) for part in (ROWS[:10], ROWS[10:30])] == [2, 4]
-    other = configured_strategy(UpdateConfig(strategy="ewc", replay="drawn", fisher_rows="held_out"))
+    other = resolve_strategy(UpdateConfig(strategy="ewc", replay="drawn", fisher_rows="held_out"))
     assert other == STRATEGIES["ewc"]
 
 

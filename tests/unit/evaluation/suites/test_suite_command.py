@@ -82,43 +82,59 @@ def test_entries_that_need_a_request_run_only_if_they_are_named(
     suite: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The drift simulation of Table 11 always runs; updates are simulated, and other tasks evaluated, on request."""
-    made: list[tuple[str, ...]] = []
+    made: list[tuple[str | int, ...]] = []
     monkeypatch.setattr(drift, "simulate", lambda config, run, code, *_, **__: made.append(("drift", code)))
     monkeypatch.setattr(drift, "prepare_prompts", lambda config, run, code, plan: None)
     monkeypatch.setattr(
         forgetting,
         "simulate_forgetting",
-        lambda config, run, plan, **_: made.append(("updates", *config.languages, str(plan.seeds), *plan.strategies)),
+        lambda config, run, plan, **_: made.append(
+            (
+                "updates",
+                *config.languages,
+                str(plan.seeds),
+                *plan.strategies,
+                len(plan.buffers),
+                len(plan.lambdas),
+            )
+        ),
     )
     run = f"--run {tmp_path / 'runs'} {SMALL}"
     assert suite(f"{run} --only table-11").code == 0
     assert made == [("drift", "sw"), ("drift", "hi")]
     made.clear()
     assert suite(f"{run} --only figure-6").code == 0
-    assert made == [("updates", "sw", "hi", "1", *STRATEGIES)]
+    assert made == [("updates", "sw", "hi", "1", *STRATEGIES, 0, 0)]
     made.clear()
     assert suite(f"{run} --only table-12 --only section-d4").code == 0
-    assert made == [("updates", "sw", "hi", "1", *REQUIRED_STRATEGIES)] * 2
+    assert made == [("updates", "sw", "hi", "1", *REQUIRED_STRATEGIES, *sizes) for sizes in ((6, 0), (0, 6))]
 
 
 def test_other_tasks_are_evaluated_with_the_methods_of_the_run(
     suite: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted: list[dict[str, Any]] = []
-    monkeypatch.setattr(planned_tasks, "plan", lambda config, run, **named: wanted.append(named) or [])
+    monkeypatch.setattr(planned_tasks, "plan", lambda config, run, **named: wanted.append({"config": config, **named}) or [])
     monkeypatch.setattr(planned_tasks, "expand_tags", lambda planned: planned)
     assert suite(f"--run {tmp_path / 'runs'} {SMALL} --only figure-7 --set evaluate.harness.data=/data").code == 0
     [named] = wanted
     assert named["tasks"] == ("xnli", "xquad", "mgsm")
     assert named["methods"] == ["base", "target", "random", "langrank", "langsim", "compass"]
+    assert suite(f"--run {tmp_path / 'runs'} {SMALL} --only figure-5 --set evaluate.harness.data=/data").code == 0
+    assert wanted[1]["config"].evaluate.long_context.tokens == (8192, 32768, 65536, 131072)
 
 
-def test_tasks_without_rows_are_told_and_the_page_is_written(suite: Command, tmp_path: Path) -> None:
+def test_tasks_without_rows_are_told_before_anything_runs(suite: Command, tmp_path: Path) -> None:
     code, _, err = suite(f"--run {tmp_path / 'runs'} {SMALL} --only figure-7")
+    assert code == 2
+    assert "figure-7 needs the rows of xnli, xquad, mgsm; add --set evaluate.harness.data=FOLDER" in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_failure_of_an_entry_is_told_and_the_page_is_written(suite: Command, tmp_path: Path) -> None:
+    code, _, err = suite(f"--run {tmp_path / 'runs'} {SMALL} --only figure-7 --set evaluate.harness.data=/nowhere")
     assert code == 1
-    assert (
-        "failed: seed=0: figure-7: the rows of xnli have no folder; give --data xnli=FOLDER, or set evaluate.harness.data" in err
-    )
+    assert "failed: seed=0: figure-7: " in err
     assert (tmp_path / "runs/index.html").exists()
 
 

@@ -239,7 +239,7 @@ Change = Callable[[dict[str, object]], object]
         ("table", lambda e: e.update(columns=[]), "row 'ZS' has 2 values, and the table has 0 columns"),
         ("table", lambda e: e.update(colums=[]), "colums: Extra inputs are not permitted"),
         ("groups", lambda e: e.update(data="table"), "groups.yaml: data 'table' is not an entry with languages"),
-        ("other", lambda e: e.update(kind="harness"), "kind harness needs tasks"),
+        ("other", lambda e: e.update(kind="harness"), "kind harness needs tasks and methods"),
         ("languages", lambda e: e.update(languages=["hi", "swa"]), "unknown language 'swa'"),
     ],
 )

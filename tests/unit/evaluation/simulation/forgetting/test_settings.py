@@ -25,7 +25,7 @@ def test_a_variant_changes_only_its_settings() -> None:
 
 
 def test_further_variants_are_ecda_with_the_settings_of_the_command_line() -> None:
-    variant = UpdateVariant.parse("replay=drawn, fisher_scale=trace,ewc_lambda=1e3")
+    variant = UpdateVariant.parse("replay = drawn, fisher_scale=trace,ewc_lambda=1e3")
     assert variant.name == "ecda-replay-drawn-fisher_scale-trace-ewc_lambda-1000"
     found = variant.apply_to(CONFIG, 0).update
     assert (found.strategy, found.replay, found.fisher_scale, found.ewc_lambda) == ("ecda", "drawn", "trace", 1000.0)
@@ -34,7 +34,7 @@ def test_further_variants_are_ecda_with_the_settings_of_the_command_line() -> No
     assert plan.update_counts(CONFIG, 4)[variant] == 3
 
 
-@pytest.mark.parametrize("text", ["replay=typical", "nothing=1", "beta"])
+@pytest.mark.parametrize("text", ["replay=typical", "nothing=1", "beta", "strategy=naive", "learning_rate=null"])
 def test_a_wrong_setting_of_a_variant_is_named(text: str) -> None:
     with pytest.raises(ConfigError, match=f"update.{text.partition('=')[0]}"):
         UpdateVariant.parse(text)

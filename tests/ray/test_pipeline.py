@@ -203,6 +203,7 @@ def test_an_adapter_with_one_flipped_bit_is_neither_promoted_nor_exported(copy: 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_an_update_is_evaluated_once_and_served_only_if_accepted(copy: Copy, small: RunConfig, tmp_path: Path) -> None:
     run = copy()
     registry.promote_first_versions(small, run)

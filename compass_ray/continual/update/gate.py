@@ -133,7 +133,7 @@ class GateResult:
         if self.old_share is None and visible > self.max_forgetting:
             advice = f", more than the limit of {self.max_forgetting:g}; a first version with a larger train.holdout has more"
         if math.isinf(visible):
-            return f"; {self.retention[RETAINED].rows} rows on {RETAINED} are too few to see a rise{advice}"
+            return f"; {RETAINED} has too few rows ({self.retention[RETAINED].rows}) to see a rise{advice}"
         return f"; a rise of {visible:.3f} on {RETAINED} is seen with probability {POWER:g}{advice}"
 
     def _is_retained(self, losses: LossComparison) -> bool:

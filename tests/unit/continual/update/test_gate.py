@@ -103,7 +103,7 @@ def test_too_few_rows_to_see_the_limit_are_told() -> None:
     assert gate.reason.endswith(f"is seen with probability 0.8, {advice}")
     few = LossComparison(1.0, 1.0, 1, Interval(0.0, 0.0, 0.0))
     lone = GateResult(_measured((2.0, 1.5)), {"retained": few}, 0.1)
-    assert lone.reason.endswith(f"; 1 rows on retained are too few to see a rise, {advice}")
+    assert lone.reason.endswith(f"; retained has too few rows (1) to see a rise, {advice}")
     assert not GateResult(_measured((2.0, 1.0), Interval(-1.0, -1.1, -0.9)), {"retained": few}, 0.1, 0.5).accepted
     sure = GateResult(_measured((2.0, 1.5)), {"retained": _measured((1.0, 1.0), Interval(0.0, -0.01, 0.01))}, 0.1)
     assert sure.reason.endswith("; a rise of 0.014 on retained is seen with probability 0.8")
